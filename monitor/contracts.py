@@ -1,0 +1,85 @@
+"""The promises between driftd's parts, on one page. Distances are plain functions and need none.
+
+A component is a row in the table of its kind (SOURCES, SCORERS, SUMMARIES), and the suite in tests/contract runs every
+law below over every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, Self
+
+from monitor.model import Column, Position, Raw, Records, Signal
+
+
+class Source(Protocol):
+    """Where records come from: partitions that come and go, each an ordered sequence of messages."""
+
+    def partitions(self) -> Mapping[str, bool]:
+        """Partitions known now -> whether its end has been reached for good.
+
+        A partition MUST keep its name for as long as its positions mean the same messages. One that ended stays listed.
+        """
+        ...
+
+    def resume(self, positions: Mapping[str, Position]) -> None:
+        """Go on from `positions`; MUST be called before the first poll. A partition without one begins at its start.
+
+        Raises ValueError, naming the partition, where a position belongs to other data than what is there now.
+        """
+        ...
+
+    def peek(self, partition: str, limit: int) -> Raw:
+        """The partition's next messages, `limit` at most, without moving."""
+        ...
+
+    def poll(self, wanted: Sequence[str], limit: int) -> list[Raw]:
+        """The next messages of partitions among `wanted`, which is ordered by who is furthest behind.
+
+        MUST return messages of a partition in its order, each exactly once, and no more than `limit` in all; an empty
+        list where nothing came. What cannot be read is a Reject in the answer, never an exception, and `Raw.end` is
+        behind it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections. Idempotent."""
+        ...
+
+
+class Scorer(Protocol):
+    """Makes signals from a batch of records."""
+
+    @property
+    def signals(self) -> Sequence[Signal]:
+        """The signals that `score` returns, in the same order whatever the records are."""
+        ...
+
+    def score(self, records: Records) -> dict[str, Column]:
+        """A column for every signal, one entry a record.
+
+        A batch MUST score as its records do one by one, an empty batch included; NaN or -1 means "no observation".
+        """
+        ...
+
+
+class Summary(Protocol):
+    """What a slice remembers of one signal: a sum of arrays, so that any two can be added in any order."""
+
+    @classmethod
+    def empty(cls, signal: Signal) -> Self:
+        """The identity of `merge`."""
+        ...
+
+    def merge(self, other: Self) -> Self:
+        """Both together. MUST be associative and commutative, leave its arguments alone, and refuse another grid."""
+        ...
+
+    def dump(self) -> bytes:
+        """Packed, versioned, readable by `load` of this and later versions."""
+        ...
+
+    @classmethod
+    def load(cls, data: bytes) -> Self:
+        """The inverse of `dump`. Raises ValueError for what is not one."""
+        ...

@@ -1,0 +1,120 @@
+"""Feedback events that do not say which stream they belong to wait for the exchange they are about.
+
+An event is joined by the id of its exchange, which may come later in another partition; it waits until the watermark
+has passed its own slice and is then counted `unjoined`. Pure; the table of exchanges is bounded and forgets whole
+slices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import msgspec
+import numpy as np
+
+from monitor.model import Categories, Ints, Scored, concatenate
+
+REMEMBERED = 200_000
+"""Exchanges before the end of its slice that feedback can be joined to, at least those of the slice."""
+
+
+@dataclass(slots=True)
+class Joins:
+    """Exchanges by id, and the events that wait for theirs."""
+
+    size: int
+    """Length in milliseconds of the pieces of time that are forgotten together."""
+    exchanges: dict[int, Scored] = field(default_factory=dict)
+    """Start of a piece -> its exchanges, without what was measured."""
+    waiting: Scored | None = None
+
+    def take(self, records: Scored) -> Scored | None:
+        """Note exchanges, set aside events that need one, and return what can be counted now."""
+        astray = records.feedback_event & (records.stream.codes < 0)
+        self._remember(records.take(np.flatnonzero(~records.feedback_event)))
+        if not astray.any():
+            return records
+        parts = [part for part in (self.waiting, records.take(np.flatnonzero(astray))) if part is not None]
+        self.waiting = concatenate(parts)
+        rest = np.flatnonzero(~astray)
+        return records.take(rest) if len(rest) else None
+
+    def _remember(self, exchanges: Scored) -> None:
+        piece = exchanges.ts // self.size * self.size
+        for start in np.unique(piece).tolist():
+            rows = np.flatnonzero(piece == start)
+            slim = replace(exchanges.take(rows), values={})
+            held = self.exchanges.get(start)
+            self.exchanges[start] = slim if held is None else concatenate([held, slim])
+
+    @property
+    def newest(self) -> int | None:
+        """End of the piece in which the newest waiting event lies."""
+        return None if self.waiting is None else int(self.waiting.ts.max()) // self.size * self.size + self.size
+
+    def release(self, watermark: int) -> tuple[Scored | None, int]:
+        """Events of pieces that the watermark has passed: those that found their exchange, and how many did not.
+
+        An event finds no exchange of a later piece, and none behind the last REMEMBERED: what was read ahead of it does
+        not matter.
+        """
+        upto = watermark // self.size * self.size
+        joined, unjoined = None, 0
+        if self.waiting is not None:
+            due = self.waiting.ts < upto
+            ready, rest = self.waiting.take(np.flatnonzero(due)), np.flatnonzero(~due)
+            self.waiting = self.waiting.take(rest) if len(rest) else None
+            joined = self._joined(ready) if len(ready) else None
+            unjoined = len(ready) - (0 if joined is None else len(joined))
+        first = self._remembered_from(upto)
+        for start in [start for start in self.exchanges if start < first]:
+            del self.exchanges[start]
+        return joined, unjoined
+
+    def _joined(self, events: Scored) -> Scored | None:
+        """The events whose exchange is known, with its stream, and its segments where they have none."""
+        if not self.exchanges:
+            return None
+        known = concatenate([self.exchanges[start] for start in sorted(self.exchanges)])
+        order = np.argsort(known.id_hash, kind="stable")
+        ids = known.id_hash[order]
+        at = np.minimum(np.searchsorted(ids, events.of_hash), len(ids) - 1)
+        ends, piece = np.unique(events.ts // self.size * self.size + self.size, return_inverse=True)
+        first = np.array([self._remembered_from(end) for end in ends.tolist()])[piece]
+        when = known.ts[order[at]]
+        found = np.flatnonzero((ids[at] == events.of_hash) & (first <= when) & (when < ends[piece]))
+        if not len(found):
+            return None
+        exchange = known.take(order[at[found]])
+        kept = events.take(found)
+        segments = {label: _filled(column, exchange.segments[label]) for label, column in kept.segments.items()}
+        return replace(kept, stream=exchange.stream, segments=segments)
+
+    def _remembered_from(self, end: int) -> int:
+        """Start of the first piece that an event before `end` can still be joined to."""
+        total, first = 0, end - self.size
+        for start in sorted((start for start in self.exchanges if start < end), reverse=True):
+            total += len(self.exchanges[start])
+            if total > REMEMBERED and start < first:
+                break
+            first = min(first, start)
+        return first
+
+    def dump(self) -> bytes:
+        """All of the state, packed."""
+        pieces = [(start, part.dump()) for start, part in sorted(self.exchanges.items())]
+        return msgspec.msgpack.encode((pieces, None if self.waiting is None else self.waiting.dump()))
+
+    def restore(self, data: bytes) -> None:
+        """The inverse of `dump`, into a new table."""
+        pieces, waiting = msgspec.msgpack.decode(data)
+        self.exchanges = {start: Scored.load(part) for start, part in pieces}
+        self.waiting = None if waiting is None else Scored.load(waiting)
+
+
+def _filled(own: Categories, other: Categories) -> Categories:
+    """`own`, with the value of `other` where it has none."""
+    names = [*own.names, *(name for name in other.names if name not in set(own.names))]
+    code_of: dict[str, int] = {name: code for code, name in enumerate(names)}
+    table: Ints = np.array([*(code_of[name] for name in other.names), -1], np.int64)
+    return Categories(names, np.where(own.codes >= 0, own.codes, table[other.codes]).astype(np.int32))

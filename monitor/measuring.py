@@ -1,0 +1,108 @@
+"""Decoded records -> measured ones: every scorer's columns, the stream and the segments. No text is left behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain, pairwise
+
+import numpy as np
+import xxhash
+
+from monitor.contracts import Scorer
+from monitor.decoding import exchange_hash
+from monitor.model import Categories, Column, Flags, Hashes, Records, Scored, Signal
+from monitor.scorers.columns import categories, exchanges
+
+UNKNOWN = "unknown"
+"""Stream of exchanges that do not say which they belong to."""
+
+
+def measure(
+    batches: Sequence[Records], scorers: Sequence[Scorer], stream: str, segments: Sequence[str]
+) -> list[Scored]:
+    """Score batches of several partitions together, and give each back on its own.
+
+    Parameters
+    ----------
+    stream, segments : fields or labels that name the stream and the segments of a record
+
+    """
+    together = _measure(_joined(batches), scorers, stream, segments) if batches else None
+    cuts = list(accumulate(map(len, batches), initial=0))
+    return [together.take(np.arange(a, b)) for a, b in pairwise(cuts)] if together is not None else []
+
+
+def signals_of(scorers: Sequence[Scorer]) -> Mapping[str, Signal]:
+    """All signals by name, in the scorers' order. Raises ValueError where two scorers make the same."""
+    found: dict[str, Signal] = {}
+    for scorer in scorers:
+        for signal in scorer.signals:
+            if signal.name in found:
+                raise ValueError(f"two scorers make the signal {signal.name}")
+            found[signal.name] = signal
+    return found
+
+
+def _joined(batches: Sequence[Records]) -> Records:
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    appends = [batch.append for batch in batches if batch.append is not None]
+    return Records(
+        partition=first.partition,
+        offsets=np.concatenate([batch.offsets for batch in batches]),
+        id_hash=np.concatenate([batch.id_hash for batch in batches]),
+        content_hash=np.concatenate([batch.content_hash for batch in batches]),
+        ts=np.concatenate([batch.ts for batch in batches]),
+        columns={name: list(chain.from_iterable(batch.columns[name] for batch in batches)) for name in first.columns},
+        append=np.concatenate(appends) if len(appends) == len(batches) else None,
+    )
+
+
+def _measure(records: Records, scorers: Sequence[Scorer], stream: str, segments: Sequence[str]) -> Scored:
+    values: dict[str, Column] = {}
+    for scorer in scorers:
+        values.update(scorer.score(records))
+    feedback = ~exchanges(records)
+    return Scored(
+        ts=records.ts,
+        id_hash=records.id_hash,
+        content_hash=records.content_hash,
+        session_hash=_hashes(records.columns["session"]),
+        of_hash=_of(records.columns["of"]),
+        feedback_event=feedback,
+        stream=_or_unknown(_names(records, stream), feedback),
+        segments={label: _names(records, label) for label in segments},
+        values=values,
+        append=records.append,
+    )
+
+
+def _names(records: Records, name: str) -> Categories:
+    """The values of a field, or else of a label."""
+    if name in records.columns:
+        return categories(records.columns[name])
+    return categories([None if labels is None else labels.get(name) for labels in records.columns["labels"]])
+
+
+def _or_unknown(stream: Categories, feedback: Flags) -> Categories:
+    """Exchanges without a stream belong to UNKNOWN; feedback events may still be joined to one."""
+    nameless = (stream.codes < 0) & ~feedback
+    if not nameless.any():
+        return stream
+    codes = np.where(nameless, len(stream.names), stream.codes).astype(np.int32)
+    return Categories([*stream.names, UNKNOWN], codes)
+
+
+def _hashes(values: Sequence[str | None]) -> Hashes:
+    """XXH3 of each value; 0 for none. Each distinct value is hashed once."""
+    found = categories(values)
+    hashes: Hashes = np.array([*(xxhash.xxh3_64_intdigest(name.encode()) or 1 for name in found.names), 0], np.uint64)
+    return hashes[found.codes]
+
+
+def _of(values: Sequence[str | None]) -> Hashes:
+    """The `id_hash` of the exchange that each event is about; 0 for none."""
+    if not any(values):
+        return np.zeros(len(values), np.uint64)
+    return np.array([0 if value is None else exchange_hash(value) for value in values], np.uint64)

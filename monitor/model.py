@@ -1,0 +1,467 @@
+"""The nouns of driftd: what flows from one step of the loop to the next.
+
+Nothing here computes a statistic or touches a clock, a file or a network. Times are integer milliseconds since the
+Unix epoch, UTC; durations are integer milliseconds; every array is numpy and has one entry a record unless said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+import pydantic
+from numpy.typing import NDArray
+
+Kind = Literal["numeric", "rate", "category", "level"]
+Scale = Literal["log", "unit"]
+Verdict = Literal["ok", "drift", "insufficient", "learning"]
+AlertState = Literal["inactive", "pending", "firing", "resolved"]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
+Flags = NDArray[np.bool_]
+
+SECOND = 1_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+OTHER = "other"
+"""Name of the bucket for whatever a cap leaves out: streams, segments, categories."""
+
+
+# ---- settings: what every component's own settings are made of ------------------------------------------------------
+
+
+class Settings(pydantic.BaseModel):
+    """Base of all settings: immutable, and a key that nobody declared is an error."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d|w))+")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_UNITS = {"ms": 1, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
+
+
+def parse_duration(text: object) -> int:
+    """Milliseconds of a duration as Prometheus writes it: ``90s``, ``5m``, ``1h30m``, ``7d``.
+
+    Raises ValueError for anything else, a bare number included: its unit would be a guess.
+
+    >>> parse_duration("1h30m"), parse_duration("250ms")
+    (5400000, 250)
+    """
+    if not isinstance(text, str) or not _DURATION.fullmatch(text):
+        raise ValueError(f"expected a duration such as 30s, 5m, 1h30m or 7d, not {text!r}")
+    return round(sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text)))
+
+
+def format_duration(milliseconds: int) -> str:
+    """The shortest way to write a duration with whole numbers.
+
+    >>> format_duration(5_400_000), format_duration(120_000), format_duration(0)
+    ('1h30m', '2m', '0s')
+    """
+    text = ""
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, milliseconds = divmod(milliseconds, _UNITS[unit])
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
+
+
+def parse_time(value: object) -> int:
+    """Milliseconds since the epoch of an ISO 8601 time (no offset means UTC) or a datetime. Raises ValueError.
+
+    >>> parse_time("2026-11-20T00:00:00Z")
+    1795132800000
+    """
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if not isinstance(value, datetime):
+        raise ValueError(  # noqa: TRY004  pydantic reports ValueErrors
+            f"expected a time such as 2026-11-20T00:00:00Z, not {value!r}"
+        )
+    return round((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def format_time(milliseconds: int) -> str:
+    """ISO 8601 in UTC with milliseconds.
+
+    >>> format_time(1795132800000)
+    '2026-11-20T00:00:00.000Z'
+    """
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+
+
+Duration = Annotated[
+    int,
+    pydantic.BeforeValidator(parse_duration, json_schema_input_type=str),
+    pydantic.PlainSerializer(format_duration, return_type=str),
+]
+"""A setting that is written ``5m`` and read as milliseconds."""
+
+Moment = Annotated[
+    int,
+    pydantic.BeforeValidator(parse_time, json_schema_input_type=str),
+    pydantic.PlainSerializer(format_time, return_type=str),
+]
+"""A setting that is written as an ISO time and read as milliseconds since the epoch."""
+
+
+# ---- records --------------------------------------------------------------------------------------------------------
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where reading goes on in a partition: the next byte or offset, and what it counts in."""
+
+    offset: int
+    line: int = 0
+    """Lines before `offset`; 0 where a partition has no lines."""
+    identity: str = ""
+    """Which file or topic `offset` belongs to; a source refuses a position of another one."""
+
+
+class Reject(msgspec.Struct, frozen=True):
+    """A message that could not become a record, with all that may be kept of it."""
+
+    reason: str
+    source: str
+    position: int
+    size: int
+    sha256: str
+    line: int | None = None
+    detail: str = ""
+    """What was wrong and in which field; never text of the message."""
+    excerpt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Messages of one partition in its own order, as a source read them."""
+
+    partition: str
+    payloads: list[bytes]
+    offsets: list[int]
+    """Position of each payload: the byte a line begins at, or a Kafka offset."""
+    lines: list[int]
+    """Line number (from 1) of each payload; empty where the partition has no lines."""
+    end: Position
+    """Where the next read begins, behind the payloads and the rejects."""
+    rejects: list[Reject] = field(default_factory=list)
+    """What the source itself had to refuse (oversized, cut short)."""
+    append: Ints | None = None
+    """Append times set by something other than the producer, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Decoded records of one partition, in its order, transposed to columns."""
+
+    partition: str
+    offsets: Ints
+    """The offset of each record, for its id where it has none and for the range of the data."""
+    id_hash: Hashes
+    """64-bit hash of (kind, id)."""
+    content_hash: Hashes
+    """64-bit hash of the whole message: tells a copy from a conflict."""
+    ts: Ints
+    columns: Mapping[str, Sequence[Any]]
+    """Canonical field name -> one Python value a record (None where absent)."""
+    append: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+
+@dataclass(frozen=True, slots=True)
+class Categories:
+    """A category column: `codes` index `names`; -1 is a record without a value."""
+
+    names: Sequence[str]
+    codes: NDArray[np.int32]
+
+    def take(self, rows: NDArray[Any]) -> Categories:
+        return Categories(self.names, self.codes[rows])
+
+
+Column = Floats | Categories
+"""Numbers and rates are float64 with NaN for "no observation" (a rate is 0.0 or 1.0); categories carry their names."""
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """One measured column: what it is called, what kind it is, on which scale it lives."""
+
+    name: str
+    kind: Kind
+    scale: Scale = "log"
+    """Numeric only: `log` for positive amounts (1 % cells), `unit` for scores from 0 to 1 (0.001 cells)."""
+
+
+class Scope(NamedTuple):
+    """A stream, or one segment (``label=value``) of it."""
+
+    stream: str
+    segment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Measured records of one partition: everything behind the scorers works on this, and no text is left in it."""
+
+    ts: Ints
+    id_hash: Hashes
+    content_hash: Hashes
+    session_hash: Hashes
+    """0 where the record has no session."""
+    of_hash: Hashes
+    """Feedback events: `id_hash` of the exchange they are about; else 0."""
+    feedback_event: Flags
+    """True for feedback events, which count for feedback signals only."""
+    stream: Categories
+    segments: Mapping[str, Categories]
+    """Label -> its value."""
+    values: Mapping[str, Column]
+    """Signal name -> column."""
+    append: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    def take(self, rows: NDArray[Any]) -> Scored:
+        """The records at `rows` (indices or a mask), in that order."""
+        return replace(
+            self,
+            **{
+                f.name: getattr(self, f.name)[rows]
+                for f in fields(self)
+                if isinstance(getattr(self, f.name), np.ndarray)
+            },
+            stream=self.stream.take(rows),
+            segments={label: column.take(rows) for label, column in self.segments.items()},
+            values={
+                name: column.take(rows) if isinstance(column, Categories) else column[rows]
+                for name, column in self.values.items()
+            },
+        )
+
+    def dump(self) -> tuple[Any, ...]:
+        """Packed fields, for a checkpoint."""
+        arrays = {name: getattr(self, name).tobytes() for name in _SCORED_ARRAYS}
+        values = [
+            (name, column.names, column.codes.tobytes())
+            if isinstance(column, Categories)
+            else (name, None, column.tobytes())
+            for name, column in self.values.items()
+        ]
+        groups = [(name, column.names, column.codes.tobytes()) for name, column in self.segments.items()]
+        append = None if self.append is None else self.append.tobytes()
+        return arrays, append, (list(self.stream.names), self.stream.codes.tobytes()), groups, values
+
+    @classmethod
+    def load(cls, packed: Sequence[Any]) -> Scored:
+        """The inverse of `dump`."""
+        arrays, append, (streams, codes), groups, values = packed
+
+        def categories(names: list[str], data: bytes) -> Categories:
+            return Categories(names, np.frombuffer(data, np.int32))
+
+        return cls(
+            **{name: np.frombuffer(arrays[name], kind) for name, kind in _SCORED_ARRAYS.items()},
+            stream=categories(streams, codes),
+            segments={name: categories(names, data) for name, names, data in groups},
+            values={
+                name: np.frombuffer(data, np.float64) if names is None else categories(names, data)
+                for name, names, data in values
+            },
+            append=None if append is None else np.frombuffer(append, np.int64),
+        )
+
+
+_SCORED_ARRAYS: dict[str, Any] = {
+    "ts": np.int64,
+    "id_hash": np.uint64,
+    "content_hash": np.uint64,
+    "session_hash": np.uint64,
+    "of_hash": np.uint64,
+    "feedback_event": np.bool_,
+}
+
+
+def concatenate(parts: Sequence[Scored]) -> Scored:
+    """The records of one or more batches with the same signals, in order; category names are joined."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    arrays = {
+        f.name: np.concatenate([getattr(part, f.name) for part in parts])
+        for f in fields(first)
+        if isinstance(getattr(first, f.name), np.ndarray)
+    }
+    columns: dict[str, Column] = {}
+    for name, column in first.values.items():
+        if isinstance(column, Categories):
+            columns[name] = _concatenate_categories([part.values[name] for part in parts])  # type: ignore[misc]
+        else:
+            columns[name] = np.concatenate([np.asarray(part.values[name]) for part in parts])
+    return replace(
+        first,
+        **arrays,
+        stream=_concatenate_categories([part.stream for part in parts]),
+        segments={name: _concatenate_categories([part.segments[name] for part in parts]) for name in first.segments},
+        values=columns,
+    )
+
+
+def _concatenate_categories(parts: Sequence[Categories]) -> Categories:
+    names = sorted({name for part in parts for name in part.names})
+    code_of = {name: code for code, name in enumerate(names)}
+    tables = [np.array([*(code_of[name] for name in part.names), -1], np.int32) for part in parts]
+    return Categories(names, np.concatenate([table[part.codes] for table, part in zip(tables, parts, strict=True)]))
+
+
+# ---- what comes out -------------------------------------------------------------------------------------------------
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """One signal of one window held against the reference (DESIGN section 9, readings.jsonl)."""
+
+    at: int
+    window: int
+    window_start: int
+    stream: str
+    segment: str | None
+    signal: str
+    kind: Kind
+    test: str | None
+    value: float | None
+    reference_value: float | None
+    effect: float | None
+    effect_unit: str
+    p_value: float | None
+    threshold: float | None
+    verdict: Verdict
+    n: int
+    units: int
+    reference_n: int
+    reference_slices: int
+    detectable: float | None
+    tail: str | None = None
+    forced: bool = False
+    distances: dict[str, float | None] = msgspec.field(default_factory=dict)
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.stream, self.segment)
+
+
+class Level(msgspec.Struct, frozen=True):
+    """What a level rule looks at: one value of one window with its 95 % bounds."""
+
+    rule: str
+    at: int
+    window: int
+    stream: str
+    segment: str | None
+    signal: str
+    value: float | None
+    low: float | None
+    high: float | None
+    records: int
+
+
+class AlertKey(NamedTuple):
+    """What makes two alerts the same alert."""
+
+    rule: str
+    stream: str
+    segment: str | None
+
+
+class Contribution(msgspec.Struct, frozen=True):
+    """A series that made an alert fire or joined it."""
+
+    signal: str
+    window: int
+    value: float | None
+    p_value: float | None
+    effect: float | None
+    """The effect at which it said drift: its alert resolves below half of it."""
+    summary: str
+    """What it said then, for a person."""
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """The state of one rule on one stream or segment, between two steps."""
+
+    rule: str
+    severity: str
+    stream: str
+    segment: str | None
+    state: AlertState
+    since: int
+    """When this state began."""
+    started_at: int
+    """When the condition was first seen."""
+    contributions: tuple[Contribution, ...]
+    """First the one that began it, then in the order they joined."""
+    quiet_since: int | None = None
+    """Since when every contributing series has been calm; None while one is not."""
+    lost_since: int | None = None
+    """Since when, after it last stood, a contributing series had too little data to say."""
+
+    @property
+    def key(self) -> AlertKey:
+        return AlertKey(self.rule, self.stream, self.segment)
+
+
+class AlertChange(msgspec.Struct, frozen=True):
+    """One row of alerts.jsonl: an alert changed its state, or signals joined it."""
+
+    at: int
+    rule: str
+    state: AlertState
+    reason: str
+    severity: str
+    stream: str
+    segment: str | None
+    signals: list[str]
+    window: int | None
+    value: float | None
+    p_value: float | None
+    started_at: int
+    summary: str
+    explanation: str | None = None
+
+
+class Blob(NamedTuple):
+    """A packed piece of state under its own key; `data` None removes it."""
+
+    table: str
+    key: str
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All that one commit writes, or nothing of it."""
+
+    positions: Mapping[str, Position]
+    blobs: Sequence[Blob]
+    counts: Mapping[str, int]
+    """Fate of a record -> records so far."""
+    readings: Sequence[Reading]
+    changes: Sequence[AlertChange]
+    alerts: Sequence[Alert]
+    """All alerts that are pending or firing now."""
+    rejects: Sequence[Reject]
+    notices: Sequence[str]
+    """New sentences for the owner: what was ignored, or could not be judged."""
+    meta: Mapping[str, str]
+    """Small facts shown by `driftd status`: watermark, budget."""

@@ -1,0 +1,274 @@
+"""The loop: poll, decode, score, add to slices, close what the watermark passed, compare, judge, commit, acknowledge.
+
+Nothing here reads a clock but to decide when to commit, which no result depends on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from monitor.contracts import Scorer, Source
+from monitor.decoding import Decoder
+from monitor.engine import Engine, Step
+from monitor.feedback import Joins
+from monitor.measuring import measure
+from monitor.model import (
+    AlertChange,
+    Blob,
+    Checkpoint,
+    Position,
+    Raw,
+    Reading,
+    Reject,
+    Scored,
+    concatenate,
+    format_time,
+)
+from monitor.store import Store
+from monitor.watermark import FOLLOWERS, Admission, PartitionTime
+from monitor.windows import SLICES
+
+BATCH = 4096
+"""Messages asked for at a time."""
+COMMIT_SECONDS = 2.0
+"""Wall-clock time between commits; what is read again after a crash."""
+COMMIT_REJECTS = 10_000
+"""Rejects that make a commit at once, so that a log of nothing else does not fill the memory."""
+AHEAD_SLICES = 12
+"""A partition more than this many of the coarsest slices ahead of the watermark waits."""
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """One run over the partitions of a source, with all its state."""
+
+    source: Source
+    make_decoder: Callable[[], Decoder]
+    scorers: Sequence[Scorer]
+    engine: Engine
+    admission: Admission
+    store: Store
+    on_commit: Callable[[Pipeline], None] = lambda _: None
+    """Called after each commit: progress, and what a daemon publishes."""
+    on_step: Callable[[Step], None] = lambda _: None
+    """Called with every step of event time."""
+    joins: Joins = field(init=False)
+    positions: dict[str, Position] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Fate -> records; those of the summary add up to the records read."""
+    notices: list[str] = field(default_factory=list)
+    batch: int = BATCH
+    _generated: int = 0
+    """Records of earlier runs that had no id."""
+    _decoder: Decoder = field(init=False)
+    _pending: _Pending = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._decoder, self._pending = self.make_decoder(), _Pending()
+        self.joins = Joins(self.engine.slices.size)
+
+    def run(self, *, close: bool) -> None:
+        """Read all partitions to their end; with `close` also close what is open then, for good."""
+        self._place_partitions()
+        committed = time.monotonic()
+        while wanted := self._wanted():
+            self._take(self._gather(wanted))
+            self._end_partitions(close=close)
+            self._advance(self._passed())
+            if time.monotonic() - committed >= COMMIT_SECONDS or len(self._pending.rejects) >= COMMIT_REJECTS:
+                self.commit()
+                committed = time.monotonic()
+        self._end_partitions(close=close)
+        self._advance(self._passed())
+        if close:
+            self._close_all()
+        self.commit()
+
+    def _wanted(self) -> list[str]:
+        open_ones = [name for name, ended in self.source.partitions().items() if not ended]
+        return self.admission.order(open_ones, AHEAD_SLICES * self.engine.plan.sizes[-1] // SLICES)
+
+    def _place_partitions(self) -> None:
+        """Find where each partition that was not read yet stands in time, from its first messages.
+
+        Partitions of an earlier run that are not among the present ones leave the watermark.
+        """
+        peeker, present = self.make_decoder(), self.source.partitions()
+        for name, known in self.admission.partitions.items():
+            self.admission.partitions[name] = replace(known, ended=name not in present)
+        new = [name for name in present if name not in self.admission.partitions]
+        self.admission.place({name: peeker.decode(self.source.peek(name, FOLLOWERS + 1))[0].ts for name in new})
+
+    def _gather(self, wanted: list[str]) -> list[Raw]:
+        """A batch: from the partition that is furthest behind, and from the next ones where it gives little."""
+        raws: list[Raw] = []
+        while wanted and sum(len(raw.payloads) for raw in raws) < self.batch // 2:
+            raws += self.source.poll(wanted, self.batch)
+            wanted = [name for name in wanted[1:] if name not in {raw.partition for raw in raws}]
+        return raws
+
+    def _take(self, raws: Sequence[Raw]) -> None:
+        """Answers of the source: decode, score together, admit each partition's, add together."""
+        batches = []
+        for raw in raws:
+            records, refused = self._decoder.decode(raw)
+            rejects = [*raw.rejects, *refused]
+            self._pending.rejects += rejects
+            self.counts.update(reject.reason for reject in rejects)
+            batches.append(records)
+        plan = self.engine.plan.streams
+        accepted = [
+            self._admit(raw.partition, scored, ended=False)
+            for raw, scored in zip(raws, measure(batches, self.scorers, plan.by, plan.segments), strict=True)
+        ]
+        self._add(accepted)
+        self.positions |= {raw.partition: raw.end for raw in raws}
+
+    def _admit(self, partition: str, scored: Scored | None, *, ended: bool) -> Scored | None:
+        """The records of one partition that may count now."""
+        before = self._held(partition)
+        accepted, fates = self.admission.admit(partition, scored, ended=ended)
+        self.counts.update(fates)
+        self.counts["held"] += self._held(partition) - before
+        return accepted
+
+    def _add(self, accepted: Sequence[Scored | None]) -> None:
+        """Accepted records go to their slices; feedback that needs an exchange waits for it."""
+        parts = [part for part in accepted if part is not None]
+        if not parts:
+            return
+        waiting = self._waiting()
+        countable = self.joins.take(concatenate(parts))
+        self.counts["waiting"] += self._waiting() - waiting
+        if countable is not None:
+            self.counts.update(self.engine.add(countable))
+
+    def _held(self, partition: str) -> int:
+        known = self.admission.partitions.get(partition)
+        return len(known.held) if known is not None and known.held is not None else 0
+
+    def _waiting(self) -> int:
+        return 0 if self.joins.waiting is None else len(self.joins.waiting)
+
+    def _end_partitions(self, *, close: bool) -> None:
+        """Partitions that have come to their end leave the watermark; what they held is decided if the end is final."""
+        for name, ended in self.source.partitions().items():
+            if ended and not self.admission.partitions[name].ended:
+                if close:
+                    self._add([self._admit(name, None, ended=True)])
+                else:
+                    self.admission.partitions[name] = replace(self.admission.partitions[name], ended=True)
+
+    def _passed(self) -> int | None:
+        """The watermark, moved on, with what it would leave behind decided before."""
+        while overdue := self.admission.overdue():
+            for name in overdue:
+                self._add([self._admit(name, None, ended=True)])
+        return self.admission.advance()
+
+    def _advance(self, watermark: int | None, *, partial_from: int | None = None) -> None:
+        """Close what the watermark has passed."""
+        if watermark is None:
+            return
+        waiting = self._waiting()
+        joined, unjoined = self.joins.release(watermark)
+        self.counts["waiting"] += self._waiting() - waiting
+        self.counts["unjoined"] += unjoined
+        if joined is not None:
+            self.counts.update(self.engine.add(joined))
+        for step in self.engine.close(watermark, partial_from=partial_from):
+            self._pending.readings += step.readings
+            self._pending.changes += step.changes
+            self._note(step.notices)
+            self.on_step(step)
+
+    def _close_all(self) -> None:
+        """The data is over: close every slice; windows that end behind the last record are cut short."""
+        for name in list(self.admission.partitions):
+            self._add([self._admit(name, None, ended=True)])
+        self._advance(self.admission.advance())
+        ends = (self.engine.slices.newest, self.joins.newest, self.engine.now)
+        end = max((t for t in ends if t is not None), default=None)
+        if end is not None:
+            coarsest = self.engine.plan.sizes[-1] // SLICES
+            self._advance(-(-end // coarsest) * coarsest, partial_from=self.admission.watermark)
+
+    def _note(self, notices: Sequence[str]) -> None:
+        self.notices += notices
+        self._pending.notices += notices
+
+    # ---- state ------------------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Write all that has happened since the last commit, in one transaction."""
+        self._note_unknown_fields()
+        watermark = self.admission.watermark
+        self.store.commit(
+            Checkpoint(
+                positions=self.positions,
+                blobs=[*self.engine.blobs(), *self._own_blobs()],
+                counts=self.fates(),
+                readings=self._pending.readings,
+                changes=self._pending.changes,
+                alerts=list(self.engine.alerts.values()),
+                rejects=self._pending.rejects,
+                notices=self._pending.notices,
+                meta={
+                    "watermark": "" if watermark is None else format_time(watermark),
+                    "generated_ids": str(self._generated + self._decoder.generated_ids),
+                },
+            )
+        )
+        self._pending = _Pending()
+        self.on_commit(self)
+
+    def _note_unknown_fields(self) -> None:
+        for name, (_, place) in self._decoder.unknown_fields.items():
+            begin = f"field {name!r} is not one of the format's: it is not read"
+            if not any(text.startswith(begin) for text in self.notices):
+                self._note([f"{begin} (first seen at {place})"])
+
+    def fates(self) -> Mapping[str, int]:
+        """Fate -> records, adding up to the records read."""
+        return {name: count for name, count in sorted(self.counts.items()) if count or name == "counted"}
+
+    def _own_blobs(self) -> list[Blob]:
+        times = [
+            (name, t.place, t.newest, t.ended, None if t.held is None else t.held.dump())
+            for name, t in self.admission.partitions.items()
+        ]
+        packed = msgspec.msgpack.encode((self.admission.watermark, times))
+        return [Blob("pipeline", "times", packed), Blob("pipeline", "joins", self.joins.dump())]
+
+    def resume(self) -> None:
+        """Go on from what the store holds. Raises ValueError where it does not fit what is there now."""
+        blobs = self.store.blobs()
+        held = {(table, key): data for table, key, data in blobs}
+        if ("pipeline", "times") not in held:
+            return
+        self.engine.restore(blobs)
+        self.joins.restore(held["pipeline", "joins"])
+        self.admission.watermark, times = msgspec.msgpack.decode(held["pipeline", "times"])
+        for name, place, newest, ended, packed in times:
+            waiting = None if packed is None else Scored.load(packed)
+            self.admission.partitions[name] = PartitionTime(place, newest, waiting, ended)
+        self.counts.update(self.store.counts())
+        self._generated = int(self.store.meta()["generated_ids"])
+        self.notices += self.store.notices()
+        self.positions = self.store.positions()
+        self.source.resume(self.positions)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What the next commit appends."""
+
+    readings: list[Reading] = field(default_factory=list)
+    changes: list[AlertChange] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)

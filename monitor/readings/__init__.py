@@ -1,0 +1,327 @@
+"""Windows held against references: one reading for every signal, scope and window size at every step.
+
+Comes in: closed slices and frozen references. Goes out: readings with verdicts. Pure: the caller says how far time has
+come. The order of series is that of scopes and signals by name, so that readings do not depend on who was seen first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from monitor.calibration import SUPPORTED, FalseAlarmSettings, decided, thresholds
+from monitor.distances import DISTANCES
+from monitor.model import Reading, Scope, Signal, Verdict
+from monitor.readings.matters import matters
+from monitor.readings.rates import RateTable
+from monitor.readings.shapes import ShapeTable, dense_counts, window_counts
+from monitor.reference import ScopeReference, SeriesReference
+from monitor.summaries import Category, Numeric, Rate
+from monitor.summaries.numeric import grid_values
+from monitor.windows import SLICES, Contents, Slice, add_contents
+
+LEAST_UNITS = 40
+"""Units of a window below which nothing is said."""
+LEAST_REFERENCE_UNITS = 240
+"""Units of a reference below which nothing is said."""
+LEAST_WINDOWS = 6
+"""A reference is at least this many windows long."""
+
+_UNITS_OF_EFFECT = {"rate": "difference of rates", "category": "total variation"}
+Key = tuple[str, str, str]
+"""Stream, segment ('' for none) and signal: what readings are ordered by."""
+
+
+def key_of(scope: Scope, signal: str) -> Key:
+    return scope.stream, scope.segment or "", signal
+
+
+@dataclass(slots=True)
+class Judge:
+    """All series of one window size."""
+
+    size: int
+    own: Mapping[str, float]
+    """What matters, where the owner set it."""
+    scopes: dict[Scope, ScopeReference] = field(default_factory=dict)
+    numeric: ShapeTable = field(init=False)
+    category: ShapeTable = field(init=False)
+    rates: RateTable = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.numeric, self.category = ShapeTable("numeric", self.size), ShapeTable("category", self.size)
+        self.rates = RateTable(self.size)
+
+    def join(self, reference: ScopeReference, window: Sequence[tuple[int, Slice]]) -> None:
+        """Begin to judge a scope whose reference is long enough for this size of window."""
+        self.scopes[reference.scope] = reference
+        for series in reference.series.values():
+            if series.signal.kind == "numeric":
+                self.numeric.join(series, window)
+            elif series.signal.kind == "category":
+                self.category.join(series, window)
+            else:
+                self.rates.join(series, self._matters(series))
+
+    def _matters(self, series: SeriesReference) -> float:
+        rate = series.summary.mean if isinstance(series.summary, Rate) else None
+        return matters(series.signal, self.own, rate)
+
+    def push(self, now: int, found: Slice | None) -> None:
+        """A slice of this size ended at `now` (None: it holds no records)."""
+        self.numeric.push(found)
+        self.category.push(found)
+        self.rates.push(now // (self.size // SLICES) - 1, found)
+
+    def read(
+        self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float], *, partial: bool
+    ) -> list[Reading]:
+        """Readings of every scope whose window is full and does not overlap its reference.
+
+        Parameters
+        ----------
+        budget : error probability of each test: (is a segment's) -> p-value
+        partial : the window is cut short by the end of the data; volume is not judged
+
+        """
+        ready = {scope for scope, found in self.scopes.items() if now - self.size >= found.ends(self.size)}
+        found = [
+            *self._shapes(self.numeric, now, window, budget),
+            *self._shapes(self.category, now, window, budget),
+            *self._rates(now, window, budget),
+            *([] if partial else self._volumes(now, window)),
+        ]
+        kept = [reading for reading in found if reading.scope in ready]
+        return sorted(kept, key=lambda reading: key_of(reading.scope, reading.signal))
+
+    def _shapes(
+        self, table: ShapeTable, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float]
+    ) -> Iterable[Reading]:
+        if not table.series:
+            return
+        threshold = np.array([budget[s.reference.scope.segment is not None] for s in table.series])
+        found = table.read(window, threshold)
+        least = np.array([self._matters(s.reference) for s in table.series])
+        drift = decided(found.p_value, threshold, found.effect, least)
+        for row, shape in enumerate(table.series):
+            seen = bool(found.detectable[row] <= least[row]) and bool(found.enough[row])
+            verdict = _verdict(
+                int(found.units[row]), shape.reference.slices[self.size].total, drift=bool(drift[row]), seen=seen
+            )
+            yield self._reading(
+                now,
+                shape.reference,
+                "g_test" if table.kind == "category" else "histogram_l2",
+                verdict,
+                value=_number(found.value[row]),
+                reference_value=_number(found.reference_value[row]),
+                effect=_number(found.effect[row]) if found.records[row] else None,
+                effect_unit=_effect_unit(shape.reference.signal, int(found.decile[row])),
+                p_value=float(found.p_value[row]) if found.records[row] else None,
+                threshold=float(threshold[row]),
+                tail="simulated" if found.p_value[row] >= SUPPORTED else "extrapolated",
+                n=int(found.records[row]),
+                units=int(found.units[row]),
+                detectable=_number(found.detectable[row]) if found.records[row] else None,
+            )
+
+    def _rates(self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float]) -> Iterable[Reading]:
+        if not self.rates.series:
+            return
+        found = self.rates.read(window, np.array([budget[s.scope.segment is not None] for s in self.rates.series]))
+        for row, (series, least) in enumerate(zip(self.rates.series, self.rates.matters, strict=True)):
+            verdict = _verdict(
+                int(found.units[row]),
+                series.slices[self.size].total,
+                drift=bool(found.decided[row]),
+                seen=bool(found.detectable[row] <= least),
+            )
+            yield self._reading(
+                now,
+                series,
+                "rate_e",
+                verdict,
+                value=_number(found.value[row]),
+                reference_value=_number(found.reference_value[row]),
+                effect=_number(found.effect[row]),
+                effect_unit=_UNITS_OF_EFFECT["rate"],
+                p_value=float(found.p_value[row]),
+                threshold=float(found.threshold[row]),
+                tail="anytime",
+                n=int(found.records[row]),
+                units=int(found.units[row]),
+                detectable=_number(found.detectable[row]),
+            )
+
+    def _volumes(self, now: int, window: Sequence[tuple[int, Slice]]) -> Iterable[Reading]:
+        """Volume: records in the window against the range of such windows in the reference."""
+        factor = self.own.get("volume", matters(Signal("volume", "level"), {}))
+        for scope, reference in self.scopes.items():
+            least, usual, most = reference.volume[self.size]
+            records = sum(found.scopes[scope].records for _, found in window if scope in found.scopes)
+            known = math.isfinite(most) and usual >= LEAST_UNITS
+            drift = known and (records > factor * most or records < least / factor)
+            yield Reading(
+                at=now,
+                window=self.size,
+                window_start=now - self.size,
+                stream=scope.stream,
+                segment=scope.segment,
+                signal="volume",
+                kind="level",
+                test="range",
+                value=records / SLICES,
+                reference_value=usual / SLICES,
+                effect=math.log((records + 0.5) / (usual + 0.5)) if known else None,
+                effect_unit="log of the ratio to the reference's mean",
+                p_value=None,
+                threshold=factor,
+                verdict="drift" if drift else "ok" if known else "insufficient",
+                n=records,
+                units=records,
+                reference_n=round(usual / SLICES * reference.slices[self.size]),
+                reference_slices=reference.slices[self.size],
+                detectable=math.log(factor * most / usual) if known else None,
+            )
+
+    def _reading(
+        self,
+        now: int,
+        series: SeriesReference,
+        test: str,
+        verdict: Verdict,
+        *,
+        value: float | None,
+        reference_value: float | None,
+        effect: float | None,
+        effect_unit: str,
+        p_value: float | None,
+        threshold: float,
+        tail: str,
+        n: int,
+        units: int,
+        detectable: float | None,
+    ) -> Reading:
+        return Reading(
+            at=now,
+            window=self.size,
+            window_start=now - self.size,
+            stream=series.scope.stream,
+            segment=series.scope.segment,
+            signal=series.signal.name,
+            kind=series.signal.kind,
+            test=test,
+            value=value,
+            reference_value=reference_value,
+            effect=effect,
+            effect_unit=effect_unit,
+            p_value=p_value,
+            threshold=threshold,
+            verdict=verdict,
+            n=n,
+            units=units,
+            reference_n=series.n,
+            reference_slices=self.scopes[series.scope].slices[self.size],
+            detectable=detectable,
+            tail=tail,
+        )
+
+    def distances(self, window: Sequence[tuple[int, Slice]], wanted: set[Key]) -> dict[Key, dict[str, float | None]]:
+        """The descriptive distances of the wanted series, by their textbook definitions over records."""
+        shapes = {s.reference: s for s in (*self.numeric.series, *self.category.series)}
+        series = [*shapes, *self.rates.series]
+        chosen = [s for s in series if key_of(s.scope, s.signal.name) in wanted]
+        result: dict[Key, dict[str, float | None]] = {}
+        for reference, counts in zip(chosen, window_counts(chosen, window), strict=True):
+            bins = np.bincount(reference.place(counts.keys), counts.counts, minlength=reference.bins)
+            cells = reference.summary.cells
+            usual = np.bincount(reference.place(cells.keys), cells.counts, minlength=reference.bins)
+            found: dict[str, float | None] = {}
+            for name, distance in DISTANCES.items():
+                if reference.signal.kind not in distance.kinds:
+                    continue
+                if distance.cells == "grid":
+                    scale = reference.signal.scale
+                    here, there = dense_counts([counts], scale), shapes[reference].dense[None, :]
+                    found[name] = _number(distance(here, there, grid_values(scale))[0])
+                else:
+                    found[name] = _number(float(distance(bins, usual)))
+            result[key_of(reference.scope, reference.signal.name)] = found
+        return result
+
+
+def _verdict(units: int, reference_units: float, *, drift: bool, seen: bool) -> Verdict:
+    if units < LEAST_UNITS or reference_units < LEAST_REFERENCE_UNITS:
+        return "insufficient"
+    if drift:
+        return "drift"
+    return "ok" if seen else "insufficient"
+
+
+def _effect_unit(signal: Signal, decile: int) -> str:
+    if signal.kind == "category":
+        return _UNITS_OF_EFFECT["category"]
+    return "difference of means" if signal.scale == "unit" else f"relative change of the 0.{decile + 1} quantile"
+
+
+def _number(value: float | np.float64) -> float | None:
+    """JSON knows no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None
+
+
+def learning_readings(
+    now: int, size: int, scopes: Iterable[Scope], window: Sequence[tuple[int, Slice]]
+) -> list[Reading]:
+    """What a scope without a reference measures: values, no test."""
+    readings = []
+    for scope in scopes:
+        parts = [found.scopes[scope] for _, found in window if scope in found.scopes]
+        contents = add_contents(parts) if parts else Contents()
+        for name, summary in contents.summaries.items():
+            kind = "numeric" if isinstance(summary, Numeric) else "rate" if isinstance(summary, Rate) else "category"
+            value = summary.quantile(0.5) if isinstance(summary, Numeric) and summary.scale == "log" else None
+            if value is None and not isinstance(summary, Category):
+                value = summary.mean
+            readings.append(
+                Reading(
+                    at=now,
+                    window=size,
+                    window_start=now - size,
+                    stream=scope.stream,
+                    segment=scope.segment,
+                    signal=name,
+                    kind=kind,  # type: ignore[arg-type]
+                    test=None,
+                    value=value,
+                    reference_value=None,
+                    effect=None,
+                    effect_unit="",
+                    p_value=None,
+                    threshold=None,
+                    verdict="learning",
+                    n=summary.n,
+                    units=summary.cells.units(),
+                    reference_n=0,
+                    reference_slices=0,
+                    detectable=None,
+                )
+            )
+    return readings
+
+
+def budget_of(
+    settings: FalseAlarmSettings, references: Iterable[ScopeReference], sizes: Sequence[int]
+) -> dict[int, dict[bool, float]]:
+    """Thresholds of every window size: size -> (is a segment's) -> p-value.
+
+    A series is alive, and has a part of the budget, if its reference is large enough to be judged by.
+    """
+    alive = {
+        reference.scope: sum(series.n >= LEAST_REFERENCE_UNITS for series in reference.series.values())
+        for reference in references
+    }
+    by_length = thresholds(settings, alive, [size // SLICES for size in sizes])
+    return {size: by_length[size // SLICES] for size in sizes}

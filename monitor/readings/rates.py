@@ -1,0 +1,188 @@
+"""Whether the share of yes has changed since the reference.
+
+`rate_e`, evidence over time (eprocess): it decides where the sum of e-processes passes one over the error probability
+that a step may spend, and stays decided until the window's rate has been within what matters for a whole window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from scipy import special
+
+from monitor.eprocess import REACH, Evidence, rate_null
+from monitor.model import Flags, Floats, Ints
+from monitor.readings.shapes import window_counts
+from monitor.reference import SeriesReference
+from monitor.windows import SLICES, Slice
+
+_POWER = 1.2816
+_ALTERNATIVES = 20.0
+"""Weight of the alternative that comes true among all: what not knowing the change costs."""
+_CHANGES: Floats = np.geomspace(0.001, 0.9, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What one pass over the rates of a window found. Shape (S,) each."""
+
+    p_value: Floats
+    threshold: Floats
+    effect: Floats
+    detectable: Floats
+    value: Floats
+    reference_value: Floats
+    decided: Flags
+    records: Ints
+    units: Ints
+
+
+@dataclass(slots=True)
+class RateTable:
+    """All rates of one window size."""
+
+    size: int
+    series: list[SeriesReference] = field(default_factory=list)
+    matters: list[float] = field(default_factory=list)
+    evidence: Evidence = field(default_factory=Evidence)
+
+    def join(self, reference: SeriesReference, matters: float) -> None:
+        """Add a rate whose evidence begins now."""
+        rows = reference.slices[self.size]
+        successes = rows.shares[:, -1] * rows.seen
+        null = rate_null(rows.number, successes, rows.seen, _rest(reference, successes, rows.seen), matters)
+        self.series.append(reference)
+        self.matters.append(matters)
+        self.evidence.join(null)
+
+    def push(self, number: int, found: Slice | None) -> None:
+        """The next slice (None: without records)."""
+        if not self.series:
+            return
+        successes, trials = np.zeros(len(self.series)), np.zeros(len(self.series))
+        if found is not None:
+            for row, reference in enumerate(self.series):
+                contents = found.scopes.get(reference.scope)
+                summary = contents.summaries.get(reference.signal.name) if contents else None
+                if summary is not None:
+                    share, _, seen = summary.cells.project(reference.place, 2)
+                    successes[row], trials[row] = share[1] * seen, seen
+        self.evidence.step(number, successes, trials)
+
+    def read(self, window: Sequence[tuple[int, Slice]], threshold: Floats) -> Rates:
+        """Where the evidence stands, and the rates of the present window.
+
+        Parameters
+        ----------
+        window : the slices of the window
+        threshold : error probability that each slice of each series may spend, shape (S,)
+
+        """
+        evidence, matters = self.evidence, np.array(self.matters)
+        counts = window_counts(self.series, window)
+        n = np.array([found.n for found in counts], np.int64)
+        successes = np.array([found.counts[found.keys == 1].sum() for found in counts], np.float64)
+        usual = np.array([_rate(reference) for reference in self.series])
+        value = np.where(n > 0, successes / np.maximum(n, 1), np.nan)
+        here = np.where(n > 0, value - usual, 0.0)
+        spent = threshold * np.array([null.block for null in evidence.nulls])
+        p_value = np.exp(-np.maximum(evidence.log_sum, 0))
+        units = np.array([found.units() if len(found.session) else found.n for found in counts], np.int64)
+        stretch = np.array([self._stretch(row) for row in range(len(self.series))])
+        beyond = p_value <= spent
+        decided = evidence.drifting | (beyond & (np.abs(stretch) >= matters))
+        effect = np.where(beyond & ~evidence.drifting, stretch, here)
+        self._follow(decided, np.abs(here) < matters)
+        return Rates(
+            p_value,
+            spent,
+            effect,
+            self._detectable(units, spent),
+            value,
+            usual,
+            decided,
+            n,
+            units,
+        )
+
+    def _stretch(self, row: int) -> float:
+        """How far the rate of the strongest stretch is from the reference's, units weighing the same in both."""
+        successes, trials = self.evidence.stretch(row)
+        return successes / trials - self.evidence.nulls[row].rate if trials > 0 else 0.0
+
+    def _follow(self, decided: Flags, calm: Flags) -> None:
+        """Remember decisions; after a calm window the evidence begins anew."""
+        evidence = self.evidence
+        evidence.drifting = decided.copy()
+        evidence.calm = np.where(decided & calm, evidence.calm + 1, 0)
+        over = np.flatnonzero(evidence.calm >= SLICES)
+        if len(over):
+            evidence.restart(over)
+
+    def _detectable(self, units: Ints, spent: Floats) -> Floats:
+        """The smallest change that a window of so many units would have shown with 90 % power; NaN where none.
+
+        Evidence grows by the divergence KL of the new rate from the old, for each unit that counts: those of the
+        window, fewer where units of a step or steps go together, against those of the reference.
+        """
+        nulls = self.evidence.nulls
+        usual = np.array([null.rate for null in nulls])[:, None]
+        together = np.array([null.correlation for null in nulls])
+        more = np.array([null.more for null in nulls])
+        a_step = units * np.array([null.block for null in nulls]) / SLICES
+        effective = units / (1 + np.maximum(a_step - 1, 0) * together) / more
+        of_reference = np.array([max(reference.slices[self.size].total, 1) for reference in self.series]) / more
+        both = (effective * of_reference / np.maximum(effective + of_reference, 1))[:, None]
+        needed = (np.log(_ALTERNATIVES) - np.log(spent))[:, None]
+        p = np.clip(usual, 0.5 / of_reference[:, None], 1 - 0.5 / of_reference[:, None])
+        found = [self._side(usual, sign, p, both, needed) for sign in (1, -1)]
+        return np.maximum(found[0], found[1])
+
+    def _side(self, usual: Floats, sign: int, p: Floats, both: Floats, needed: Floats) -> Floats:
+        """The smallest change up or down that would have shown; 0 where none that matters is possible on that side."""
+        q = np.clip(usual + sign * _CHANGES, 1e-9, 1 - 1e-9)
+        grown = both * (special.xlogy(q, q / p) + special.xlogy(1 - q, (1 - q) / (1 - p)))
+        room = 1 - usual if sign > 0 else usual
+        hit = (room >= _CHANGES) & (grown - _POWER * np.sqrt(2 * grown) >= needed)
+        nothing = np.where(room[:, 0] < np.array(self.matters), 0.0, np.nan)
+        return np.where(hit.any(axis=1), _CHANGES[hit.argmax(axis=1)], nothing)
+
+    def dump(self) -> bytes:
+        """What cannot be derived from references, packed."""
+        e = self.evidence
+        names = [(*reference.scope, reference.signal.name) for reference in self.series]
+        used = int(np.minimum(e.step_number, REACH).max(initial=0))
+        columns = (e.step_number, e.history[:, REACH - used :], e.filling, e.drifting, e.calm)
+        return msgspec.msgpack.encode((names, used, [np.ascontiguousarray(column).tobytes() for column in columns]))
+
+    def restore(self, data: bytes) -> None:
+        """Put the state of `dump` back, after the same series have joined."""
+        names, used, columns = msgspec.msgpack.decode(data)
+        mine = [[*reference.scope, reference.signal.name] for reference in self.series]
+        if names != mine:
+            raise ValueError("evidence of other series than the references hold")
+        count, e = len(mine), self.evidence
+        e.step_number = np.frombuffer(columns[0], np.int64).copy()
+        e.history[:, REACH - used :] = np.frombuffer(columns[1], np.float64).reshape(count, used, 2)
+        e.filling = np.frombuffer(columns[2], np.float64).reshape(count, 2).copy()
+        e.drifting = np.frombuffer(columns[3], np.bool_).copy()
+        e.calm = np.frombuffer(columns[4], np.int64).copy()
+        e.replay()
+
+
+def _rest(reference: SeriesReference, successes: Floats, trials: Floats) -> tuple[float, float]:
+    """Successes and trials of the reference outside the slices kept; none known where units are sessions."""
+    cells = reference.summary.cells
+    if len(cells.session):
+        return 0.0, 0.0
+    yes = float(cells.counts[cells.keys == 1].sum() - successes.sum())
+    no = float(cells.counts[cells.keys != 1].sum() - (trials - successes).sum())
+    return max(yes, 0.0), max(yes, 0.0) + max(no, 0.0)
+
+
+def _rate(reference: SeriesReference) -> float:
+    cells = reference.summary.cells
+    return float(cells.counts[cells.keys == 1].sum()) / max(cells.n, 1)

@@ -1,0 +1,212 @@
+"""The one file that driftd remembers by: SQLite, one writer, one transaction a commit.
+
+Positions, alerts, readings and rejects are real columns, for whoever opens the file with another tool; the state of
+open slices, windows and references is packed. What a commit wrote is there after a crash, or nothing of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import IO, TypeVar
+
+import msgspec
+
+from monitor.model import Alert, AlertChange, Blob, Checkpoint, Position, Reading, Reject, Settings, format_time
+
+VERSION = 1
+"""Version of the schema below."""
+_SCHEMA = """
+create table position (partition text primary key, offset integer not null, line integer not null,
+  identity text not null);
+create table blob (kind text not null, key text not null, data blob not null, primary key (kind, key)) without rowid;
+create table count (name text primary key, records integer not null);
+create table meta (name text primary key, value text not null);
+create table notice (id integer primary key, text text not null);
+create table reject (id integer primary key, reason text not null, source text not null, position integer not null,
+  size integer not null, sha256 text not null, line integer, detail text not null, excerpt text);
+create table reading (id integer primary key, at integer not null, stream text not null, segment text,
+  signal text not null, window integer not null, verdict text not null, row blob not null);
+create index reading_at on reading (at);
+create table change (id integer primary key, at integer not null, rule text not null, stream text not null,
+  segment text, state text not null, row blob not null);
+create table alert (rule text not null, stream text not null, segment text not null, state text not null,
+  severity text not null, started_at integer not null, signals text not null, primary key (rule, stream, segment));
+"""
+
+_REJECT = "reason, source, position, size, sha256, line, detail, excerpt"  # the fields of Reject, in its order
+
+T = TypeVar("T")
+
+
+class StoreSettings(Settings):
+    """Where the file is."""
+
+    path: Path = Path("driftd.db")
+
+
+class StoreError(Exception):
+    """The file cannot be used as it is; the message says why and what to do."""
+
+
+class Store:
+    """The open file. One process at a time: a second one is refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = _locked(path)
+        self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise StoreError(f"{path} is not a driftd store, or is damaged: {error}") from None
+        except StoreError:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        self._db.execute("pragma journal_mode = wal")
+        self._db.execute("pragma synchronous = full")
+        (version,) = self._db.execute("pragma user_version").fetchone()
+        if version > VERSION:
+            raise StoreError(f"{self.path} was written by a newer driftd (schema {version}; this one knows {VERSION})")
+        if version == 0:
+            (tables,) = self._db.execute("select count(*) from sqlite_master").fetchone()
+            if tables:
+                raise StoreError(f"{self.path} is a database of something else")
+            self._db.executescript(f"begin immediate; {_SCHEMA} pragma user_version = {VERSION}; commit")
+
+    def commit(self, checkpoint: Checkpoint) -> None:
+        """Write all of a checkpoint, or nothing.
+
+        1. Begin, taking the write lock. 2. Positions. 3. Packed state. 4. Counts and facts. 5. Readings, changes of
+        alerts, rejects and notices, appended. 6. The alerts that are live now, replaced. 7. Commit, synced to disk.
+        """
+        db = self._db
+        db.execute("begin immediate")
+        try:
+            db.executemany(
+                "insert or replace into position values (?, ?, ?, ?)",
+                [(name, p.offset, p.line, p.identity) for name, p in checkpoint.positions.items()],
+            )
+            self._write_blobs(checkpoint.blobs)
+            db.execute("delete from count")  # a fate that nobody meets any more is not listed
+            db.executemany("insert into count values (?, ?)", checkpoint.counts.items())
+            db.executemany("insert or replace into meta values (?, ?)", checkpoint.meta.items())
+            self._append(checkpoint)
+            db.execute("delete from alert")
+            db.executemany(
+                "insert into alert values (?, ?, ?, ?, ?, ?, ?)",
+                [_alert_row(alert) for alert in checkpoint.alerts],
+            )
+            db.execute("commit")
+        except BaseException:
+            db.execute("rollback")
+            raise
+
+    def _write_blobs(self, blobs: Sequence[Blob]) -> None:
+        kept = [(b.table, b.key, b.data) for b in blobs if b.data is not None]
+        self._db.executemany("delete from blob where kind = ? and key = ?", [b[:2] for b in blobs if b.data is None])
+        self._db.executemany("insert or replace into blob values (?, ?, ?)", kept)
+
+    def _append(self, checkpoint: Checkpoint) -> None:
+        encode = msgspec.msgpack.encode
+        self._db.executemany(
+            "insert into reading (at, stream, segment, signal, window, verdict, row) values (?, ?, ?, ?, ?, ?, ?)",
+            [(r.at, r.stream, r.segment, r.signal, r.window, r.verdict, encode(r)) for r in checkpoint.readings],
+        )
+        self._db.executemany(
+            "insert into change (at, rule, stream, segment, state, row) values (?, ?, ?, ?, ?, ?)",
+            [(c.at, c.rule, c.stream, c.segment, c.state, encode(c)) for c in checkpoint.changes],
+        )
+        self._db.executemany(
+            f"insert into reject ({_REJECT}) values (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  fixed names
+            [msgspec.structs.astuple(reject) for reject in checkpoint.rejects],
+        )
+        self._db.executemany("insert into notice (text) values (?)", [(text,) for text in checkpoint.notices])
+
+    def positions(self) -> dict[str, Position]:
+        rows = self._db.execute("select partition, offset, line, identity from position")
+        return {name: Position(offset, line, identity) for name, offset, line, identity in rows}
+
+    def blobs(self) -> list[tuple[str, str, bytes]]:
+        return self._db.execute("select kind, key, data from blob order by kind, key").fetchall()
+
+    def counts(self) -> dict[str, int]:
+        return dict(self._db.execute("select name, records from count").fetchall())
+
+    def meta(self) -> dict[str, str]:
+        return dict(self._db.execute("select name, value from meta").fetchall())
+
+    def remember(self, name: str, value: str) -> None:
+        """Keep one small fact."""
+        self._db.execute("insert or replace into meta values (?, ?)", (name, value))
+
+    def notices(self) -> list[str]:
+        return [text for (text,) in self._db.execute("select text from notice order by id")]
+
+    def alerts(self) -> list[tuple[str, str, str, str, str, str, str]]:
+        """Live alerts: rule, state, severity, stream, segment ('' for none), start, signals."""
+        rows = self._db.execute(
+            "select rule, state, severity, stream, segment, started_at, signals from alert order by started_at, rule"
+        )
+        return [(*row[:5], format_time(row[5]), row[6]) for row in rows]
+
+    def rejects(self) -> Iterator[Reject]:
+        rows = self._db.execute(f"select {_REJECT} from reject order by source, position, id")  # noqa: S608
+        return (Reject(*row) for row in rows)
+
+    def readings(self) -> Iterator[Reading]:
+        return self._rows("select row from reading order by id", Reading)
+
+    def changes(self) -> Iterator[AlertChange]:
+        return self._rows("select row from change order by id", AlertChange)
+
+    def _rows(self, query: str, kind: type[T]) -> Iterator[T]:
+        decoder = msgspec.msgpack.Decoder(kind)
+        return (decoder.decode(row) for (row,) in self._db.execute(query))
+
+    def close(self) -> None:
+        """Let go of the file. Idempotent."""
+        self._db.close()
+        self._lock.close()
+
+
+def read_only(path: Path) -> Store:
+    """A store to look at while another process may be writing it. Raises StoreError where there is none."""
+    if not path.is_file():
+        raise StoreError(f"there is no store at {path}")
+    store = Store.__new__(Store)
+    store.path = path
+    store._lock = open("/dev/null")  # noqa: SIM115, PTH123, SLF001  nothing to lock
+    store._db = db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)  # noqa: SLF001
+    try:
+        with closing(db.execute("pragma user_version")) as found:
+            version = found.fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        store.close()
+        raise StoreError(f"{path} is not a driftd store, or is damaged: {error}") from None
+    if version != VERSION:
+        store.close()
+        raise StoreError(f"{path} has schema {version}; this driftd knows {VERSION}")
+    return store
+
+
+def _locked(path: Path) -> IO[str]:
+    """Hold a lock beside the file for as long as it is open."""
+    lock = path.with_name(path.name + ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StoreError(f"{path} is in use by another driftd process") from None
+    return lock
+
+
+def _alert_row(alert: Alert) -> tuple[str, str, str, str, str, int, str]:
+    signals = ", ".join(dict.fromkeys(part.signal for part in alert.contributions))
+    return alert.rule, alert.stream, alert.segment or "", alert.state, alert.severity, alert.started_at, signals

@@ -1,0 +1,299 @@
+"""How often an unchanged window looks changed: `python tests/bench/null.py [--quick] [--markdown FILE]`.
+
+Every series learns its own reference and is then read window after window, none overlapping another, by what the
+product itself uses: `Learning`, `Judge.push` and `Judge.read`. Nothing changes but what the setting says is usual.
+Printed: the share of p-values below 1e-2, 1e-3 and 1e-5; for rates, whose evidence is summed over time, the share of
+series whose evidence ever passed one over ALPHA, beside the most that is allowed, ALPHA times the slices watched.
+
+All windows of one series are held against the same reference, so that their p-values are not independent: a share is
+an average over `series` references, and the standard error printed for 1e-3 is that of the means of series.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from monitor.model import Categories, Column, Floats, Hashes, Ints, Kind, Reading, Scope, Signal
+from monitor.readings import Judge
+from monitor.reference import Learning
+from monitor.summaries import summarise
+from monitor.windows import SLICES, Contents, Slice
+
+SIZE = SLICES * 1_000
+"""A window of twelve slices of one second; only the number of slices matters."""
+LEVELS = (1e-2, 1e-3, 1e-5)
+ALPHA = 1e-4
+"""Error probability that a rate may spend on each slice."""
+KINDS: tuple[Kind, ...] = ("numeric", "category", "rate")
+SIGNALS = {kind: Signal(kind, kind) for kind in KINDS}
+_CATEGORIES = np.array([0.45, 0.2, 0.12, 0.1, 0.06, 0.04, 0.02, 0.01])
+_RATE = 0.04
+_SESSION_RECORDS = 5
+_SESSION_SLICES = 3
+_ALIKE = 0.5
+"""Correlation of records in one session, on the scale of the normal variate that values are made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is usual in one simulation."""
+
+    records: float
+    """Records that a window holds while the reference is learned."""
+    traffic: float = 1.0
+    """The windows' traffic against the reference's."""
+    slices: int = 288
+    """Slices of the reference."""
+    swing: float = 0.0
+    """Standard deviation of slice means, in standard deviations of a record."""
+    memory: float = 0.0
+    """Correlation of the swing from slice to slice."""
+    sessions: bool = False
+    uneven: float = 0.0
+    """Standard deviation of the logarithm of the traffic, which wanders with memory 0.9."""
+
+    @property
+    def name(self) -> str:
+        parts = [f"{self.records:.0f} records", f"x {self.traffic:g}", f"{self.slices} slices"]
+        parts += [f"swing {self.swing:g} AR({self.memory:g})"] if self.swing else []
+        parts += ["sessions"] if self.sessions else []
+        parts += [f"uneven {self.uneven:g}"] if self.uneven else []
+        return ", ".join(parts)
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Draws records of many series, slice by slice; what swings goes on from one call to the next."""
+
+    setting: Setting
+    kind: Kind
+    series: int
+    rng: np.random.Generator
+    level: Floats
+    load: Floats
+    next_session: int = 1
+
+    @classmethod
+    def begin(cls, setting: Setting, kind: Kind, series: int, seed: int) -> Traffic:
+        rng = np.random.default_rng(seed)
+        return cls(setting, kind, series, rng, rng.standard_normal(series), rng.standard_normal(series))
+
+    def _wander(self, state: Floats, memory: float, count: int) -> Floats:
+        """The next `count` values of an AR(1) process of unit variance for each series, (series, count)."""
+        path = np.empty((self.series, count))
+        for i in range(count):
+            state *= memory
+            state += np.sqrt(1 - memory**2) * self.rng.standard_normal(self.series)
+            path[:, i] = state
+        return path
+
+    def draw(self, count: int, traffic: float) -> tuple[Ints, Column, Hashes]:
+        """Records of the next `count` slices: group (series x count + slice), value, session."""
+        swing = self._wander(self.level, self.setting.memory, count) * self.setting.swing
+        load = self._wander(self.load, 0.9, count) * self.setting.uneven
+        expected = self.setting.records * traffic / SLICES * np.exp(load - self.setting.uneven**2 / 2)
+        if self.setting.sessions:
+            groups, session, own = self._sessions(expected, count)
+        else:
+            groups = np.repeat(np.arange(self.series * count), self.rng.poisson(expected).ravel())
+            session, own = np.zeros(len(groups), np.uint64), np.zeros(len(groups))
+        rest = np.sqrt(1 - _ALIKE) if self.setting.sessions else 1.0
+        z = own + rest * self.rng.standard_normal(len(groups)) + swing.ravel()[groups]
+        return groups, self._values(z), session
+
+    def _sessions(self, expected: Floats, count: int) -> tuple[Ints, Hashes, Floats]:
+        """Sessions that begin in a slice and whose records lie in it and the next two (none beyond the last)."""
+        begun = np.repeat(np.arange(self.series * count), self.rng.poisson(expected / _SESSION_RECORDS).ravel())
+        length = self.rng.geometric(1 / _SESSION_RECORDS, len(begun))
+        names = self.rng.integers(1, 2**63, len(begun)).astype(np.uint64)
+        shared = np.sqrt(_ALIKE) * self.rng.standard_normal(len(begun))
+        row = np.repeat(np.arange(len(begun)), length)
+        later = self.rng.integers(0, _SESSION_SLICES, len(row))
+        inside = begun[row] % count + later < count
+        row, later = row[inside], later[inside]
+        return begun[row] + later, names[row], shared[row]
+
+    def _values(self, z: Floats) -> Column:
+        """Normal variates as values of the kind, with the same marginal whatever they share."""
+        if self.kind == "numeric":
+            return np.exp(4 + 0.8 * z)
+        if self.kind == "rate":
+            return (z > 1.7506861).astype(np.float64)  # the normal quantile of 1 - _RATE
+        edges = _NORMAL_QUANTILES
+        return Categories([f"c{i}" for i in range(len(_CATEGORIES))], np.searchsorted(edges, z).astype(np.int32))
+
+
+def _normal_quantiles() -> Floats:
+    from scipy import special
+
+    quantiles: Floats = special.ndtri(np.cumsum(_CATEGORIES)[:-1])
+    return quantiles
+
+
+_NORMAL_QUANTILES = _normal_quantiles()
+
+
+def slices_of(traffic: Traffic, first: int, count: int, factor: float) -> list[Slice]:
+    """The next `count` slices of all series, from slice number `first` on."""
+    signal, length = SIGNALS[traffic.kind], SIZE // SLICES
+    groups, values, session = traffic.draw(count, factor)
+    found = summarise(signal, values, groups, traffic.series * count, session)
+    return [
+        Slice(
+            (first + i) * length,
+            (first + i + 1) * length,
+            {
+                scope_of(row): Contents(found[row * count + i].n, {signal.name: found[row * count + i]})
+                for row in range(traffic.series)
+                if found[row * count + i].n
+            },
+        )
+        for i in range(count)
+    ]
+
+
+def scope_of(row: int) -> Scope:
+    return Scope(f"{row:06d}")
+
+
+def learn(traffic: Traffic, judge: Judge) -> None:
+    """Every series learns its reference from `slices` slices and joins the judge."""
+    length, count = SIZE // SLICES, traffic.setting.slices
+    learning = [Learning(scope_of(row), 0, count * length, [SIZE]) for row in range(traffic.series)]
+    for first in range(0, count, SLICES):
+        for found in slices_of(traffic, first, SLICES, 1.0):
+            for one in learning:
+                one.take(SIZE, found)
+    for one in learning:
+        judge.join(one.freeze({traffic.kind: SIGNALS[traffic.kind]}), [])
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """What one simulation found."""
+
+    setting: Setting
+    kind: Kind
+    p_values: Floats
+    """Shape (series, windows)."""
+    reached: Floats
+    """Rates: 1 for each series whose evidence ever passed one over ALPHA. Shape (series,)."""
+
+    def share(self, level: float) -> float:
+        """Share of p-values at or below `level`."""
+        return float((self.p_values <= level).mean())
+
+    def error(self, level: float) -> float:
+        """Standard error of that share, by the means of series."""
+        means: Floats = (self.p_values <= level).mean(axis=1)
+        return float(means.std(ddof=1) / np.sqrt(len(means)))
+
+    @property
+    def allowed(self) -> float:
+        """Rates: the most that `reached` may be on average."""
+        windows: int = self.p_values.shape[1]
+        return ALPHA * SLICES * windows
+
+
+def simulate(setting: Setting, kind: Kind, series: int, windows: int, seed: int = 1) -> Simulated:
+    """Read `windows` windows that do not overlap of each of `series` unchanged series."""
+    traffic = Traffic.begin(setting, kind, series, seed)
+    judge, budget = Judge(SIZE, {}), {False: ALPHA}
+    learn(traffic, judge)
+    p_values, reached = np.ones((series, windows)), np.zeros(series)
+    for i in range(windows):
+        first = setting.slices + i * SLICES
+        window = slices_of(traffic, first, SLICES, setting.traffic)
+        for found in window:
+            judge.push(found.end, found)
+            if kind == "rate":
+                reached = np.maximum(reached, judge.rates.evidence.log_sum >= -np.log(ALPHA))
+        readings = judge.read(window[-1].end, list(enumerate(window)), budget, partial=True)
+        p_values[:, i] = [_p_value(reading) for reading in readings]
+    return Simulated(setting, kind, p_values, reached)
+
+
+def _p_value(reading: Reading) -> float:
+    return 1.0 if reading.p_value is None else reading.p_value
+
+
+FULL: Sequence[Setting] = [
+    *(Setting(60, factor) for factor in (1, 5)),
+    *(Setting(300, factor) for factor in (0.2, 1, 5)),
+    *(Setting(3000, factor) for factor in (0.2, 1)),
+    *(Setting(300, factor, swing=0.1, memory=0.8) for factor in (0.2, 1, 5)),
+    Setting(3000, 1, swing=0.1, memory=0.8),
+    *(Setting(300, factor, swing=0.3, memory=0.8) for factor in (1, 5)),
+    Setting(300, 1, slices=72),
+    Setting(300, 1, slices=72, swing=0.1, memory=0.8),
+    Setting(300, 1, slices=72, swing=0.3, memory=0.8),
+    Setting(300, 1, slices=144, swing=0.3, memory=0.8),
+    Setting(300, 1, uneven=0.7, swing=0.1, memory=0.8),
+    *(Setting(600, factor, sessions=True) for factor in (0.5, 1, 5)),
+    Setting(3000, 1, sessions=True, swing=0.1, memory=0.8),
+]
+QUICK: Sequence[Setting] = [
+    Setting(300),
+    Setting(300, 0.2),
+    Setting(300, 1, swing=0.1, memory=0.8),
+    Setting(600, 1, sessions=True),
+]
+COLUMNS = ("setting", "kind", "windows", "series", "< 1e-2", "< 1e-3", "error", "< 1e-5", "reached", "allowed")
+
+
+def row_of(found: Simulated) -> list[str]:
+    """One row of the table."""
+    series, windows = found.p_values.shape
+    head = [found.setting.name, found.kind, f"{series * windows:,}", str(series)]
+    if found.kind == "rate":
+        return [*head, "", "", "", "", f"{found.reached.mean():.3f}", f"{found.allowed:.3f}"]
+    shares = [f"{found.share(level):.1e}" for level in LEVELS]
+    return [*head, *shares[:2], f"{found.error(LEVELS[1]):.0e}", shares[2], "", ""]
+
+
+def table(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
+    """Rows under COLUMNS, aligned; with bars between where `markdown`."""
+    widths = [max(len(row[i]) for row in [COLUMNS, *rows]) for i in range(len(COLUMNS))]
+    lines = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in [COLUMNS, *rows]]
+    if not markdown:
+        return "\n".join("  ".join(line).rstrip() for line in lines)
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def effort(setting: Setting, kind: Kind, *, quick: bool) -> tuple[int, int]:
+    """Series and windows to simulate: fewer where windows are large or evidence is slow to sum."""
+    if kind == "rate":
+        return (20, 10) if quick else (60, 50)
+    series = 25 if quick else 80
+    most = 4e6 if quick else 4e7
+    return series, int(min(40 if quick else 150, most / (setting.records * setting.traffic * series)))
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="four settings, under a minute")
+    parser.add_argument("--markdown", type=Path, help="write the table here as well, as markdown")
+    parser.add_argument("--seed", type=int, default=1)
+    chosen = parser.parse_args(arguments)
+    begin, rows = time.monotonic(), []
+    for setting in QUICK if chosen.quick else FULL:
+        for kind in KINDS:
+            series, windows = effort(setting, kind, quick=chosen.quick)
+            rows.append(row_of(simulate(setting, kind, series, windows, chosen.seed)))
+            print(f"{time.monotonic() - begin:6.0f} s  {'  '.join(rows[-1])}", file=sys.stderr, flush=True)
+    print(table(rows))
+    print(f"{time.monotonic() - begin:.0f} s")
+    if chosen.markdown:
+        chosen.markdown.write_text(table(rows, markdown=True) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

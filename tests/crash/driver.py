@@ -1,0 +1,101 @@
+"""Replays that kill themselves with SIGKILL at a chosen point: one job a line on standard input, a forked child each.
+
+A job is {"out", "logs", "resume", "batch", "kill": [what, number, step], "plant"}; answers one line with how it ended.
+What: `poll` and `commit` before the number-th of them, `after` the number-th commit, `step` before a statement of the
+number-th commit, `file` before the number-th file of the result is put in its place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from monitor import pipeline
+from monitor.sources.files import Files
+from monitor.store import Store
+from tests.replay.logs import config, replay
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Mortal:
+    """A database connection that dies before its `steps`-th statement."""
+
+    def __init__(self, connection: Any, steps: int) -> None:
+        self.connection, self.steps = connection, steps
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"execute", "executemany"}:
+            if self.steps == 0:
+                die()
+            self.steps -= 1
+        return getattr(self.connection, name)
+
+
+def kill_at(what: str, number: int, step: int) -> None:
+    """Arrange for this process's death."""
+    calls = 0
+
+    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(self: Any, *given: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            mortal = calls == number
+            if mortal and what in {"poll", "commit", "file"}:
+                die()
+            if mortal and what == "step":
+                self._db = Mortal(self._db, step)
+            result = method(self, *given)
+            if mortal and what == "after":
+                die()
+            return result
+
+        return wrapped
+
+    owner, name = {"poll": (Files, "poll"), "file": (Path, "replace")}.get(what, (Store, "commit"))
+    setattr(owner, name, counted(getattr(owner, name)))
+
+
+def plant(what: str) -> None:
+    """Put a fault into what runs."""
+    if what == "positions without state":
+        write_blobs = Store._write_blobs
+        first: list[bool] = []
+
+        def forgetful(self: Store, blobs: Any) -> None:
+            if not first:
+                first.append(True)
+                write_blobs(self, blobs)
+
+        setattr(Store, "_write_blobs", forgetful)  # noqa: B010  mypy has it that methods stay
+
+
+def main() -> None:
+    for line in sys.stdin:
+        job = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            pipeline.COMMIT_SECONDS = 0
+            plant(job.get("plant", ""))
+            kill_at(*job["kill"])
+            replay(
+                config(lateness="10s"),
+                Path(job["out"]),
+                *map(Path, job["logs"]),
+                resume=job["resume"],
+                batch=job["batch"],
+            )
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        print("killed" if os.WIFSIGNALED(status) else f"exit {os.waitstatus_to_exitcode(status)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

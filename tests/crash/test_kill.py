@@ -1,0 +1,110 @@
+"""SIGKILL at any point of a replay, then --resume: the same as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.replay.logs import CENTURY, START, Result, config, lines, make_log, replay, same, shuffled, spread
+
+ROOT = Path(__file__).parents[2]
+BATCH = 256
+Job = Mapping[str, Any]
+Ends = Callable[[Job], str]
+
+
+@pytest.fixture(scope="module")
+def ends() -> Iterator[Ends]:
+    """Runs a job in the driver and says how it ended."""
+    command = [sys.executable, "-m", "tests.crash.driver"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdin is not None
+        assert driver.stdout is not None
+        source, sink = driver.stdout, driver.stdin
+
+        def run(job: Job) -> str:
+            sink.write(json.dumps(job) + "\n")
+            sink.flush()
+            return source.readline().strip()
+
+        yield run
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four files out of order within the lateness; one ends in a leap, one holds lines that are no records."""
+    rows = shuffled(make_log(11, 2_400, per_second=4), 11, 9_000)
+    messages = lines(rows)
+    messages.insert(1_000, json.dumps({**rows[0], "id": "leap", "ts": START + CENTURY}).encode())
+    for at in range(300, len(messages), 300):
+        messages.insert(at, b'{"id": "no time"}')
+    folder = tmp_path_factory.mktemp("logs")
+    return spread(folder, messages, 4, 3)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory, logs: list[Path]) -> tuple[Result, bytes]:
+    """The uninterrupted run's result and rejects."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    result = replay(config(lateness="10s"), out, *logs)
+    assert json.loads(result.alerts.splitlines()[0])["state"] == "firing"
+    assert result.records["no_ts"] > 5
+    return result, (out / "rejects.jsonl").read_bytes()
+
+
+def law_of_kills(
+    ends: Ends,
+    out: Path,
+    logs: Sequence[Path],
+    expected: tuple[Result, bytes],
+    kills: Sequence[tuple[str, int, int]],
+    plant: str = "",
+) -> None:
+    """Killed, resumed (and perhaps killed again), resumed to the end and closed: equal to the uninterrupted run."""
+    for number, kill in enumerate(kills):
+        job = {"out": str(out), "logs": [str(log) for log in logs], "resume": number > 0, "batch": BATCH, "kill": kill}
+        assert ends({**job, "plant": plant}) == "killed"
+    replay(config(lateness="10s"), out, *logs, resume=True)
+    same(replay(config(lateness="10s"), out, resume=True), expected[0])
+    assert (out / "rejects.jsonl").read_bytes() == expected[1]
+
+
+KILLS = [
+    [("poll", 1, 0)],
+    [("poll", 6, 0)],
+    [("commit", 1, 0)],
+    [("after", 1, 0)],
+    [("after", 8, 0)],
+    *([("step", 5, step)] for step in range(0, 15, 2)),
+    [("step", 1, 3)],
+    [("commit", 4, 0), ("step", 3, 6)],
+    [("after", 3, 0), ("poll", 2, 0), ("after", 2, 0)],
+    [("file", 1, 0)],
+    [("file", 3, 0)],
+]
+if os.environ.get("DRIFTD_ALL_KILLS"):
+    KILLS = [
+        *([(what, number, 0)] for what in ("poll", "commit", "after") for number in range(1, 12)),
+        *([("step", number, step)] for number in range(1, 12) for step in range(16)),
+    ]
+
+
+@pytest.mark.parametrize("kills", KILLS, ids=lambda kills: " ".join(f"{w}-{n}-{s}" for w, n, s in kills))
+def test_a_replay_that_was_killed_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, ends: Ends, logs: list[Path], expected: tuple[Result, bytes], kills: list[tuple[str, int, int]]
+) -> None:
+    law_of_kills(ends, tmp_path / "out", logs, expected, kills)
+
+
+def test_the_law_of_kills_notices_positions_that_are_committed_without_the_state(
+    tmp_path: Path, ends: Ends, logs: list[Path], expected: tuple[Result, bytes]
+) -> None:
+    with pytest.raises(AssertionError, match=r"records: "):
+        law_of_kills(ends, tmp_path / "out", logs, expected, [("after", 6, 0)], plant="positions without state")
