@@ -26,10 +26,11 @@ from monitor.model import HOUR, MINUTE, Duration, Settings, Signal, format_durat
 from monitor.reference import ReferenceSettings
 from monitor.rules import DEFAULT_RULES, EVENTS, LevelSettings, RuleSettings, built_in_rules, check_rules, with_built_in
 from monitor.scorers import SCORERS
+from monitor.slices import StreamSettings
 from monitor.sources.files import FilesSettings
 from monitor.store import StoreSettings
 from monitor.watermark import TimeSettings
-from monitor.windows import StreamSettings, check_sizes
+from monitor.windows import check_sizes
 
 LEAST_WINDOWS = 6
 """A reference is at least this many windows long."""
@@ -278,10 +279,6 @@ def _plain(tree: Any, path: KeyPath, problems: list[tuple[KeyPath, str]]) -> Any
         return {key: _plain(value, (*path, key), problems) for key, value in tree.items()}
     if isinstance(tree, list):
         return [_plain(value, (*path, index), problems) for index, value in enumerate(tree)]
-    if isinstance(tree, bool):
-        return tree
-    if isinstance(tree, int | float):  # the parser's own kinds remember how the number was written
-        return int(tree) if isinstance(tree, int) else float(tree)
     if isinstance(tree, dt.date):
         return tree.isoformat()
     return _filled(tree, path, problems) if isinstance(tree, str) else tree

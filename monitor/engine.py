@@ -31,7 +31,8 @@ from monitor.readings import LEAST_WINDOWS, Judge, Key, budget_of, key_of, learn
 from monitor.readings.levels import Measured, measure
 from monitor.reference import Learning, ReferenceSettings, ScopeReference
 from monitor.rules import LevelSettings, RuleSettings, next_deadline, selects, step
-from monitor.windows import SLICES, Contents, OpenSlices, Rings, Slice, StreamSettings, add_contents
+from monitor.slices import OpenSlices, StreamSettings
+from monitor.windows import SLICES, Contents, Rings, Slice, add_contents
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ BLOCKS = (1, 2, 3, 4, 6, 12)
 _LONG = 12
 """Slices over which correlation is summed up, and at least two steps."""
 _ABOUT_ONE = 1.25
-_CORRELATIONS: Floats = np.array([0.0, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1])
+_CORRELATIONS: Floats = np.array([0.0, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1])
 _INNER: Floats = np.linspace(-4.5, 4.5, 19)
 """Posterior standard deviations at which the null is laid out."""
 _OUTER = 10

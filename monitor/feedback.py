@@ -7,12 +7,13 @@ slices.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
 
-from monitor.model import Categories, Ints, Scored, concatenate
+from monitor.model import Blob, Categories, Ints, Scored, concatenate
 
 REMEMBERED = 200_000
 """Exchanges before the end of its slice that feedback can be joined to, at least those of the slice."""
@@ -27,6 +28,8 @@ class Joins:
     exchanges: dict[int, Scored] = field(default_factory=dict)
     """Start of a piece -> its exchanges, without what was measured."""
     waiting: Scored | None = None
+    _changed: set[int] = field(default_factory=set)
+    _written: set[int] = field(default_factory=set)
 
     def take(self, records: Scored) -> Scored | None:
         """Note exchanges, set aside events that need one, and return what can be counted now."""
@@ -46,6 +49,7 @@ class Joins:
             slim = replace(exchanges.take(rows), values={})
             held = self.exchanges.get(start)
             self.exchanges[start] = slim if held is None else concatenate([held, slim])
+            self._changed.add(start)
 
     @property
     def newest(self) -> int | None:
@@ -100,16 +104,25 @@ class Joins:
             first = min(first, start)
         return first
 
-    def dump(self) -> bytes:
-        """All of the state, packed."""
-        pieces = [(start, part.dump()) for start, part in sorted(self.exchanges.items())]
-        return msgspec.msgpack.encode((pieces, None if self.waiting is None else self.waiting.dump()))
+    def blobs(self) -> list[Blob]:
+        """Packed state that has changed since the last call."""
+        changed = [
+            Blob("exchanges", str(start), msgspec.msgpack.encode(self.exchanges[start].dump()))
+            for start in sorted(self._changed & set(self.exchanges))
+        ]
+        gone = [Blob("exchanges", str(start), None) for start in sorted(self._written - set(self.exchanges))]
+        self._changed, self._written = set(), set(self.exchanges)
+        waiting = None if self.waiting is None else msgspec.msgpack.encode(self.waiting.dump())
+        return [*changed, *gone, Blob("waiting", "", waiting)]
 
-    def restore(self, data: bytes) -> None:
-        """The inverse of `dump`, into a new table."""
-        pieces, waiting = msgspec.msgpack.decode(data)
-        self.exchanges = {start: Scored.load(part) for start, part in pieces}
-        self.waiting = None if waiting is None else Scored.load(waiting)
+    def restore(self, blobs: Iterable[tuple[str, str, bytes]]) -> None:
+        """Put back what `blobs` gave over time, into a new table."""
+        for table, key, data in blobs:
+            if table == "waiting":
+                self.waiting = Scored.load(msgspec.msgpack.decode(data))
+            elif table == "exchanges":
+                self.exchanges[int(key)] = Scored.load(msgspec.msgpack.decode(data))
+        self._written = set(self.exchanges)
 
 
 def _filled(own: Categories, other: Categories) -> Categories:

@@ -235,7 +235,8 @@ class Pipeline:
 
     def fates(self) -> Mapping[str, int]:
         """Fate -> records, adding up to the records read."""
-        return {name: count for name, count in sorted(self.counts.items()) if count or name == "counted"}
+        found = {"counted": 0, **self.counts}
+        return {name: count for name, count in sorted(found.items()) if count or name == "counted"}
 
     def _own_blobs(self) -> list[Blob]:
         times = [
@@ -243,7 +244,7 @@ class Pipeline:
             for name, t in self.admission.partitions.items()
         ]
         packed = msgspec.msgpack.encode((self.admission.watermark, times))
-        return [Blob("pipeline", "times", packed), Blob("pipeline", "joins", self.joins.dump())]
+        return [Blob("pipeline", "times", packed), *self.joins.blobs()]
 
     def resume(self) -> None:
         """Go on from what the store holds. Raises ValueError where it does not fit what is there now."""
@@ -252,7 +253,7 @@ class Pipeline:
         if ("pipeline", "times") not in held:
             return
         self.engine.restore(blobs)
-        self.joins.restore(held["pipeline", "joins"])
+        self.joins.restore(blobs)
         self.admission.watermark, times = msgspec.msgpack.decode(held["pipeline", "times"])
         for name, place, newest, ended, packed in times:
             waiting = None if packed is None else Scored.load(packed)

@@ -69,15 +69,15 @@ class Store:
             raise
 
     def _prepare(self) -> None:
-        self._db.execute("pragma journal_mode = wal")
-        self._db.execute("pragma synchronous = full")
         (version,) = self._db.execute("pragma user_version").fetchone()
         if version > VERSION:
             raise StoreError(f"{self.path} was written by a newer driftd (schema {version}; this one knows {VERSION})")
+        (tables,) = self._db.execute("select count(*) from sqlite_master").fetchone()
+        if version == 0 and tables:
+            raise StoreError(f"{self.path} is a database of something else")
+        self._db.execute("pragma journal_mode = wal")
+        self._db.execute("pragma synchronous = full")
         if version == 0:
-            (tables,) = self._db.execute("select count(*) from sqlite_master").fetchone()
-            if tables:
-                raise StoreError(f"{self.path} is a database of something else")
             self._db.executescript(f"begin immediate; {_SCHEMA} pragma user_version = {VERSION}; commit")
 
     def commit(self, checkpoint: Checkpoint) -> None:

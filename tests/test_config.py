@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -258,6 +258,7 @@ def test_what_the_code_makes_is_checked_like_what_a_file_says() -> None:
         Config(windows=("5m", "7m"))
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("ab:[]{}&*!|>-'\"#%@`,? \n0.5~$") | st.characters(), max_size=40))
 def test_whatever_a_file_holds_it_is_a_configuration_or_a_told_mistake(text: str) -> None:
     try:

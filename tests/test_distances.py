@@ -166,7 +166,7 @@ def evidently() -> Iterator[_Evidently]:
         warnings.filterwarnings("ignore", "numpy.core is deprecated", DeprecationWarning)
         warnings.filterwarnings("ignore", "Use of deprecated class 'DependencyKwarg'", DeprecationWarning)
         warnings.filterwarnings("ignore", "Call to deprecated function 'Dependency'", DeprecationWarning)
-        import pandas as pd 
+        import pandas as pd
         from evidently.legacy.calculations.stattests.registry import get_stattest
         from evidently.legacy.core import ColumnType
 

@@ -144,10 +144,26 @@ def test_state_comes_back_as_it_was() -> None:
     joins, again = Joins(SIZE), Joins(SIZE)
     joins.take(batch([(10, 1, "a", "x"), (120, 2, "b", None)], events=False))
     joins.take(batch([(130, 1, None, None), (131, 5, None, None)], events=True))
-    again.restore(joins.dump())
-    assert again.dump() == joins.dump()
+    kept = {(blob.table, blob.key): blob.data for blob in joins.blobs()}
+    joins.take(batch([(125, 3, "c", None)], events=False))
+    later = joins.blobs()
+    assert {blob.key for blob in later} == {"100", ""}, "a piece that did not change is not written again"
+    kept |= {(blob.table, blob.key): blob.data for blob in later}
+    again.restore([(table, key, data) for (table, key), data in kept.items() if data is not None])
+    assert {start: part.dump() for start, part in again.exchanges.items()} == {
+        start: part.dump() for start, part in joins.exchanges.items()
+    }
     found, lost = again.release(200)
     assert (said(found), lost) == ([(130, "a", "x")], 1)
     empty = Joins(SIZE)
-    empty.restore(Joins(SIZE).dump())
+    empty.restore([])
     assert (empty.exchanges, empty.waiting) == ({}, None)
+
+
+def test_forgotten_exchanges_leave_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.feedback.REMEMBERED", 1)
+    joins = Joins(SIZE)
+    joins.take(batch([(10, 1, "a", None), (120, 2, "b", None)], events=False))
+    joins.blobs()
+    joins.release(200)
+    assert [(blob.key, blob.data) for blob in joins.blobs()] == [("0", None), ("", None)]

@@ -45,7 +45,9 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def driftd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in this process, as its script would."""
+    """Runs the command in this process, as its script would, in a pipe 120 characters wide."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
 
     def run(*arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["driftd", *map(str, arguments)])
@@ -406,7 +408,9 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     records = [record(number, latency_seconds=1 + number % 7, session=f"s{number // 3}") for number in range(900)]
     path.write_bytes(b"\n".join([*records, b"{"]) + b"\n")
     command = [sys.executable, "-m", "monitor", "replay", "-c", str(noisy), "--out", str(out), str(path)]
-    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    wide = {**os.environ, "COLUMNS": "120"}
+    wide.pop("FORCE_COLOR", None)
+    done = subprocess.run(command, capture_output=True, check=False, text=True, env=wide)
     return out, Result(done.returncode, done.stdout, done.stderr)
 
 

@@ -4,6 +4,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def law_of_judging(walk: list[int], cuts: list[int]) -> None:
     newest: int | None = None
     queue: list[int] = []
     bounds = sorted({0, *(cut % (len(walk) + 1) for cut in cuts), len(walk)})
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in pairwise(bounds):
         queue += walk[begin:end]
         codes, newest, done = judge(times(*queue), newest, SETTINGS, ended=False)
         quick += [FATES[code] for code in codes.tolist()]

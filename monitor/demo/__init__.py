@@ -25,9 +25,9 @@ from monitor.pipeline import Pipeline
 from monitor.reference import ReferenceSettings
 from monitor.rules import DEFAULT_RULES, with_built_in
 from monitor.scorers import SCORERS
+from monitor.slices import StreamSettings
 from monitor.store import Store
 from monitor.watermark import Admission, TimeSettings
-from monitor.windows import StreamSettings
 
 WINDOWS = (15 * MINUTE, 30 * MINUTE)
 """The learning period is six of the longer ones, the least that driftd judges by."""

@@ -33,7 +33,7 @@ BLOCK = 1024
 
 # ---- the schedule ---------------------------------------------------------------------------------------------------
 
-_CONVERSATIONS_PER_SECOND = 1.5
+_CONVERSATIONS_PER_SECOND = 1.1
 _SWING = 0.25
 """Traffic rises and falls by this part within a day."""
 _TURNS = 0.5

@@ -13,7 +13,7 @@ SEGMENTS = {"web": 0.48, "voice": 0.30, "email": 0.22}
 START = parse_time("2026-03-02T08:00:00Z")
 LEARNING = 3 * HOUR
 """What driftd learns from: nothing changes in it."""
-LENGTH = 405 * MINUTE
+LENGTH = 385 * MINUTE
 END = START + LENGTH
 
 
@@ -46,8 +46,8 @@ _OF_ANSWERS = ("response_*", "latency_seconds", "cost", "feedback")
 REFUSING = Planted(
     "refusals",
     "2 % -> 8 % of the answers in voice are refusals",
-    START + 200 * MINUTE,
-    START + 240 * MINUTE,
+    START + 190 * MINUTE,
+    START + 230 * MINUTE,
     "segment=voice",
     ("response_refusal",),
     _OF_ANSWERS,
@@ -55,7 +55,7 @@ REFUSING = Planted(
 SHIFT = Planted(
     "topic shift",
     "every fourth conversation is about a broken device",
-    START + 335 * MINUTE,
+    START + 330 * MINUTE,
     END,
     None,
     ("prompt_chars", "prompt_words", "prompt_tokens"),
@@ -64,7 +64,7 @@ SHIFT = Planted(
 CUT = Planted(
     "truncation",
     "answers are cut off at 90 tokens instead of 130",
-    START + 375 * MINUTE,
+    START + 360 * MINUTE,
     END,
     None,
     ("response_truncated", "finish_reason"),

@@ -20,9 +20,9 @@ from monitor.reference import SeriesReference
 from monitor.windows import SLICES, Slice
 
 _POWER = 1.2816
-_ALTERNATIVES = 20.0
+_ALTERNATIVES = 50.0
 """Weight of the alternative that comes true among all: what not knowing the change costs."""
-_CHANGES: Floats = np.geomspace(0.001, 0.9, 60)
+_CHANGES: Floats = np.geomspace(0.001, 0.9, 120)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from monitor.model import Categories, Column, Floats, Hashes, Ints, Kind, Reading, Scope, Signal
+from monitor.model import Categories, Column, Flags, Floats, Hashes, Ints, Kind, Reading, Scope, Signal
 from monitor.readings import Judge
+from monitor.readings.rates import RateTable
 from monitor.reference import Learning
 from monitor.summaries import summarise
 from monitor.windows import SLICES, Contents, Slice
@@ -140,10 +141,13 @@ def _normal_quantiles() -> Floats:
 _NORMAL_QUANTILES = _normal_quantiles()
 
 
-def slices_of(traffic: Traffic, first: int, count: int, factor: float) -> list[Slice]:
-    """The next `count` slices of all series, from slice number `first` on."""
+def slices_of(
+    traffic: Traffic, first: int, count: int, factor: float, change: Callable[[Column, Ints], Column] | None = None
+) -> list[Slice]:
+    """The next `count` slices of all series, from slice number `first` on; `change` (values, series) changes them."""
     signal, length = SIGNALS[traffic.kind], SIZE // SLICES
     groups, values, session = traffic.draw(count, factor)
+    values = values if change is None else change(values, groups // count)
     found = summarise(signal, values, groups, traffic.series * count, session)
     return [
         Slice(
@@ -214,10 +218,16 @@ def simulate(setting: Setting, kind: Kind, series: int, windows: int, seed: int 
         for found in window:
             judge.push(found.end, found)
             if kind == "rate":
-                reached = np.maximum(reached, judge.rates.evidence.log_sum >= -np.log(ALPHA))
+                reached = np.maximum(reached, _decides(judge.rates))
         readings = judge.read(window[-1].end, list(enumerate(window)), budget, partial=True)
         p_values[:, i] = [_p_value(reading) for reading in readings]
     return Simulated(setting, kind, p_values, reached)
+
+
+def _decides(rates: RateTable) -> Flags:
+    """Whether the evidence of each rate has passed one over what its steps may spend."""
+    evidence = rates.evidence
+    return np.asarray(evidence.log_sum >= -np.log(ALPHA * np.array([null.block for null in evidence.nulls])), bool)
 
 
 def _p_value(reading: Reading) -> float:
@@ -236,7 +246,8 @@ FULL: Sequence[Setting] = [
     Setting(300, 1, slices=72, swing=0.3, memory=0.8),
     Setting(300, 1, slices=144, swing=0.3, memory=0.8),
     Setting(300, 1, uneven=0.7, swing=0.1, memory=0.8),
-    *(Setting(600, factor, sessions=True) for factor in (0.5, 1, 5)),
+    Setting(60, 1, slices=3456),
+    *(Setting(600, factor, sessions=True) for factor in (0.5, 1)),
     Setting(3000, 1, sessions=True, swing=0.1, memory=0.8),
 ]
 QUICK: Sequence[Setting] = [
@@ -271,10 +282,10 @@ def table(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
 def effort(setting: Setting, kind: Kind, *, quick: bool) -> tuple[int, int]:
     """Series and windows to simulate: fewer where windows are large or evidence is slow to sum."""
     if kind == "rate":
-        return (20, 10) if quick else (60, 50)
-    series = 25 if quick else 80
-    most = 4e6 if quick else 4e7
-    return series, int(min(40 if quick else 150, most / (setting.records * setting.traffic * series)))
+        return (20, 10) if quick else (50, 50)
+    series = 20 if quick else 50
+    most = 4e6 if quick else 2e7
+    return series, int(min(40 if quick else 100, most / (setting.records * setting.traffic * series)))
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -118,7 +118,8 @@ def main() -> None:
     print(f"driftd: {judged * 1e3:.1f} ms a window, {learned * 1e3:.0f} ms to learn the reference once")
     print(f"Evidently DataDriftPreset: {peer:.2f} s a window")
     print(
-        f"ratio: {peer / judged:.0f} a window; {peer / (judged + learned):.0f} if the reference were learned anew for each"
+        f"ratio: {peer / judged:.0f} a window; "
+        f"{peer / (judged + learned):.0f} if the reference were learned anew for each"
     )
 
 

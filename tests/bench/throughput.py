@@ -1,7 +1,7 @@
 """What each stage costs: `python tests/bench/throughput.py [--records 100000]`.
 
-Made-up records of about 1 kB in one file: one stream, four segments, 1,000 records to a slice of one second, a window of
-12 s and a reference of 72 s. Every row is the median of three runs in one process, in records per CPU-second; run it
+Made-up records of about 1 kB in one file: one stream, four segments, 1,000 records to a slice of one second, a window
+of 12 s and a reference of 72 s. Every row is the median of three runs in one process, in records per CPU-second; run it
 with OPENBLAS_NUM_THREADS=1 and compare rows of one run only, machines differ and are noisy.
 """
 
@@ -12,6 +12,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -83,6 +84,18 @@ def decoded(batches: list[Raw]) -> list[Records]:
     return [decoder.decode(raw)[0] for raw in batches]
 
 
+def scored_by(scorer: Scorer, records: list[Records]) -> None:
+    for batch in records:
+        scorer.score(batch)
+
+
+def summarised(batches: list[Scored], config: Config) -> None:
+    """Add all records to slices that stay open."""
+    engine = app.make_engine(config)
+    for batch in batches:
+        engine.add(batch)
+
+
 def engine_with(batches: list[Scored], config: Config) -> Engine:
     """An engine that has gone through all of the records."""
     engine = app.make_engine(config)
@@ -135,13 +148,10 @@ def stages(log: Path, config: Config, folder: str) -> Iterator[tuple[str, float]
     yield "decode `native`", cpu(lambda: decoded(batches))
     for name, row in SCORERS.items():
         scorer = row.make()
-        yield f"score `{name}`", cpu(lambda scorer=scorer: [scorer.score(batch) for batch in records])
+        yield f"score `{name}`", cpu(partial(scored_by, scorer, records))
     scorers: list[Scorer] = app.make_scorers(config)
     scored = measure(records, scorers, "model", ["segment"])
-    yield (
-        "summarise into slices",
-        cpu(lambda: [engine.add(batch) for engine in [app.make_engine(config)] for batch in scored]),
-    )
+    yield "summarise into slices", cpu(lambda: summarised(scored, config))
     yield "summarise, close and judge", cpu(lambda: engine_with(scored, config))
     out = iter(range(RUNS))
     yield (

@@ -81,9 +81,12 @@ def lines(rows: Sequence[Row]) -> list[bytes]:
 def write(path: Path, messages: Sequence[bytes]) -> Path:
     """A file of the messages, compressed as its name says."""
     data = b"".join(message + b"\n" for message in messages)
-    packed = {".gz": gzip.compress, ".zst": zstandard.compress}.get(path.suffix, bytes)(data)
+    if path.suffix == ".gz":
+        data = gzip.compress(data)
+    elif path.suffix == ".zst":
+        data = zstandard.compress(data)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(packed)
+    path.write_bytes(data)
     return path
 
 

@@ -1,0 +1,521 @@
+"""Readings: verdicts in their order, effects by their definition, honest `detectable`, and shares of false p-values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from monitor.calibration import FalseAlarmSettings
+from monitor.distances import DISTANCES
+from monitor.model import DAY, Categories, Column, Floats, Ints, Kind, Reading, Scope, Signal
+from monitor.readings import LEAST_REFERENCE_UNITS, LEAST_UNITS, Judge, budget_of, key_of, learning_readings
+from monitor.readings.levels import measure
+from monitor.readings.matters import matters
+from monitor.reference import Learning, ScopeReference
+from monitor.summaries import summarise
+from monitor.summaries.numeric import GRID_CELLS, grid_keys, grid_values
+from monitor.windows import SLICES, Contents, Slice
+from tests.bench.null import SIGNALS, SIZE, Setting, Traffic, learn, scope_of, simulate, slices_of
+
+LENGTH = SIZE // SLICES
+BOT = Scope("bot")
+CHARS = Signal("chars", "numeric")
+SCORE = Signal("score", "numeric", "unit")
+REASON = Signal("reason", "category")
+ERROR = Signal("error", "rate")
+ALL = {signal.name: signal for signal in (CHARS, SCORE, REASON, ERROR)}
+BUDGET = {False: 1e-4, True: 1e-4}
+
+
+def draws(rng: np.random.Generator, n: int) -> dict[str, Column]:
+    return {
+        "chars": np.round(rng.lognormal(5, 0.6, n)),
+        "score": rng.beta(2, 5, n),
+        "reason": Categories(["stop", "length", "tool"], rng.choice(3, n, p=[0.8, 0.15, 0.05]).astype(np.int32)),
+        "error": (rng.random(n) < 0.05).astype(np.float64),
+    }
+
+
+def slice_of(number: int, values: dict[str, Column], session: Sequence[int] | None = None) -> Slice:
+    n = max(len(column.codes) if isinstance(column, Categories) else len(column) for column in values.values())
+    sessions = np.zeros(n, np.uint64) if session is None else np.array(session, np.uint64)
+    found = {
+        name: summarise(ALL[name], column, np.zeros(n, np.int64), 1, sessions)[0] for name, column in values.items()
+    }
+    return Slice(number * LENGTH, (number + 1) * LENGTH, {BOT: Contents(n, found)} if n else {})
+
+
+class Watched:
+    """One stream that has learned from `slices` slices and goes on slice by slice."""
+
+    def __init__(self, *, slices: int = 96, records: int = 40, per_session: int = 0) -> None:
+        self.rng, self.records, self.per_session, self.number = np.random.default_rng(5), records, per_session, 0
+        learning = Learning(BOT, 0, slices * LENGTH, [SIZE])
+        self.raw: list[dict[str, Column]] = []
+        for _ in range(slices):
+            learning.take(SIZE, self.draw())
+        self.reference: ScopeReference = learning.freeze(ALL)
+        self.known, self.raw = self.raw, []
+        self.judge = Judge(SIZE, {})
+        self.judge.join(self.reference, [])
+        self.ring: list[Slice | None] = [None] * SLICES
+
+    def draw(
+        self, change: Callable[[dict[str, Column]], dict[str, Column]] | None = None, records: int | None = None
+    ) -> Slice:
+        values = draws(self.rng, self.records if records is None else records)
+        values = values if change is None else change(values)
+        self.raw.append(values)
+        n = len(numbers(values, "error"))
+        session = np.arange(n) // self.per_session + 1 + 1000 * self.number if self.per_session else None
+        found = slice_of(self.number, values, None if session is None else session.tolist())
+        self.number += 1
+        return found
+
+    def push(
+        self,
+        count: int,
+        change: Callable[[dict[str, Column]], dict[str, Column]] | None = None,
+        records: int | None = None,
+    ) -> None:
+        for _ in range(count):
+            found = self.draw(change, records)
+            found_or_none = found if found.scopes else None
+            self.judge.push(self.number * LENGTH, found_or_none)
+            self.ring = [*self.ring[1:], found_or_none]
+
+    @property
+    def window(self) -> list[tuple[int, Slice]]:
+        return [(place, found) for place, found in enumerate(self.ring) if found is not None]
+
+    def read(self, budget: dict[bool, float] | None = None) -> dict[str, Reading]:
+        found = self.judge.read(self.number * LENGTH, self.window, budget or BUDGET, partial=False)
+        return {reading.signal: reading for reading in found}
+
+
+def numbers(values: dict[str, Column], name: str) -> Floats:
+    column = values[name]
+    assert not isinstance(column, Categories)
+    return column
+
+
+def doubled(values: dict[str, Column]) -> dict[str, Column]:
+    """Everything changes by much."""
+    n = len(numbers(values, "error"))
+    return {
+        "chars": numbers(values, "chars") * 2.0,
+        "score": np.sqrt(numbers(values, "score")),
+        "reason": Categories(["stop", "content_filter"], (np.arange(n) % 3 == 0).astype(np.int32)),
+        "error": (np.arange(n) % 3 == 0).astype(np.float64),
+    }
+
+
+# ---- verdicts -------------------------------------------------------------------------------------------------------
+
+
+def test_what_has_no_reference_is_learning() -> None:
+    found = slice_of(0, draws(np.random.default_rng(0), 30))
+    readings = {r.signal: r for r in learning_readings(SIZE, SIZE, [BOT, Scope("new")], [(0, found)])}
+    assert {r.verdict for r in readings.values()} == {"learning"}
+    assert readings["error"].value == pytest.approx(0.05, abs=0.1)
+    assert readings["chars"].kind == "numeric"
+    assert (readings["reason"].value, readings["reason"].test, readings["reason"].p_value) == (None, None, None)
+    assert readings["chars"].n == readings["chars"].units == 30
+
+
+def test_a_window_is_not_read_before_it_is_full_of_new_slices() -> None:
+    watched = Watched()
+    watched.push(SLICES - 1)
+    assert not watched.read()
+    watched.push(1)
+    assert set(watched.read()) == {*ALL, "volume"}
+
+
+def test_drift_where_everything_changed_and_ok_where_nothing_did() -> None:
+    watched = Watched(records=1500)
+    watched.push(SLICES)
+    assert {r.verdict for r in watched.read().values()} == {"ok"}
+    watched.push(SLICES, doubled)
+    found = watched.read()
+    assert {name: found[name].verdict for name in ALL} == dict.fromkeys(ALL, "drift")
+    assert found["volume"].verdict == "ok"
+
+
+def test_too_few_units_are_insufficient_whatever_they_show() -> None:
+    watched = Watched()
+    watched.push(SLICES, doubled, records=3)
+    found = watched.read()
+    assert found["chars"].units == 36 < LEAST_UNITS
+    assert {found[name].verdict for name in ALL} == {"insufficient"}
+    watched.push(SLICES, doubled, records=4)
+    assert watched.read()["chars"].verdict == "drift"
+
+
+def test_a_small_reference_is_insufficient_whatever_is_seen() -> None:
+    watched = Watched(slices=96, records=2)
+    assert watched.reference.series["chars"].slices[SIZE].total == 192 < LEAST_REFERENCE_UNITS
+    watched.push(SLICES, doubled, records=100)
+    assert {watched.read()[name].verdict for name in ALL} == {"insufficient"}
+
+
+def test_what_could_not_have_been_seen_is_insufficient_not_ok() -> None:
+    few, many = Watched(records=20), Watched(records=2500, slices=144)
+    for watched in (few, many):
+        watched.push(SLICES)
+    for name, signal in ALL.items():
+        here, there = few.read()[name], many.read()[name]
+        least = matters(signal, {}, 0.05)
+        assert here.verdict == "insufficient"
+        assert here.detectable is None or here.detectable > least
+        assert there.verdict == "ok"
+        assert there.detectable is not None
+        assert there.detectable <= least
+
+
+def test_a_change_that_does_not_matter_is_no_drift() -> None:
+    watched = Watched(records=2000)
+    watched.judge = Judge(SIZE, {"chars": 0.5, "score": 0.5, "reason": 0.9, "error": 0.5})
+    watched.judge.join(watched.reference, [])
+    watched.push(SLICES, lambda values: values | {"chars": numbers(values, "chars") * 1.2})
+    chars = watched.read()["chars"]
+    assert chars.p_value is not None
+    assert chars.p_value < BUDGET[False]
+    assert chars.verdict == "ok"
+
+
+def test_sessions_are_the_units() -> None:
+    watched = Watched(records=30, per_session=10)
+    watched.push(SLICES, doubled)
+    found = watched.read()
+    assert (found["chars"].n, found["chars"].units) == (360, 36)
+    assert {found[name].verdict for name in ALL} == {"insufficient"}
+
+
+def test_a_window_without_records_says_nothing() -> None:
+    watched = Watched(records=100)
+    watched.push(SLICES, records=0)
+    found = watched.read()
+    for name in ("chars", "score", "reason"):
+        assert (found[name].p_value, found[name].effect, found[name].n) == (None, None, 0)
+    assert {found[name].verdict for name in ALL} == {"insufficient"}
+    assert found["volume"].verdict == "drift"
+    msgspec.json.encode(list(found.values()))
+
+
+def test_a_rate_stays_drift_until_a_calm_window_has_passed() -> None:
+    watched = Watched(records=300)
+    watched.push(SLICES)
+    watched.push(SLICES, doubled)
+    assert watched.read()["error"].verdict == "drift"
+    verdicts = []
+    for _ in range(3 * SLICES):
+        watched.push(1)
+        verdicts.append(watched.read()["error"].verdict)
+    assert verdicts[: SLICES + 3] == ["drift"] * (SLICES + 3)
+    assert verdicts[-1] != "drift"
+
+
+# ---- values and effects ---------------------------------------------------------------------------------------------
+
+
+def test_effects_are_what_their_unit_says() -> None:
+    watched = Watched(records=500)
+    watched.push(SLICES, doubled)
+    found = watched.read()
+    raw, known = joined(watched.raw), joined(watched.known)
+    ratio = np.quantile(raw["chars"], np.arange(1, 10) / 10) / np.quantile(known["chars"], np.arange(1, 10) / 10) - 1
+    assert found["chars"].effect == pytest.approx(ratio[np.abs(ratio).argmax()], abs=0.06)
+    assert found["chars"].effect_unit.startswith("relative change of the 0.")
+    assert found["chars"].value == pytest.approx(np.median(raw["chars"]), rel=0.02)
+    assert found["chars"].reference_value == pytest.approx(np.median(known["chars"]), rel=0.02)
+    difference = raw["score"].mean() - known["score"].mean()
+    assert found["score"].effect == pytest.approx(difference, abs=1e-3)
+    assert found["score"].effect_unit == "difference of means"
+    assert found["error"].effect == pytest.approx(raw["error"].mean() - known["error"].mean(), abs=0.02)
+    assert found["error"].value == pytest.approx(raw["error"].mean())
+    shares = {name: (raw["reason"] == name).mean() - (known["reason"] == name).mean() for name in NAMES}
+    assert found["reason"].effect == pytest.approx(sum(map(abs, shares.values())) / 2)
+    assert found["volume"].value == 500
+    assert found["volume"].effect == pytest.approx(0, abs=1e-6)
+
+
+NAMES = ("stop", "length", "tool", "content_filter")
+
+
+def joined(raw: Sequence[dict[str, Column]]) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    """All records of many slices, a category by name."""
+    columns: dict[str, list[object]] = {name: [] for name in ALL}
+    for values in raw:
+        for name, column in values.items():
+            columns[name] += (
+                [column.names[code] for code in column.codes] if isinstance(column, Categories) else column.tolist()
+            )
+    return {name: np.array(found) for name, found in columns.items()}
+
+
+def test_distances_are_those_of_the_raw_arrays() -> None:
+    watched = Watched(records=200)
+    watched.push(SLICES, lambda values: values | {"chars": numbers(values, "chars") * 1.3})
+    wanted = {key_of(BOT, name) for name in ALL}
+    found = {key[2]: distances for key, distances in watched.judge.distances(watched.window, wanted).items()}
+    raw, known = joined(watched.raw), joined(watched.known)
+    for name, scale in (("chars", "log"), ("score", "unit")):
+        width = GRID_CELLS[scale]  # type: ignore[index]
+        here, there = (np.bincount(grid_keys(side[name], scale), minlength=width) for side in (raw, known))  # type: ignore[arg-type]
+        for distance in ("ks", "wasserstein"):
+            expected = DISTANCES[distance](here, there, grid_values(scale))  # type: ignore[arg-type]
+            assert found[name][distance] == pytest.approx(float(expected), rel=1e-9)
+    sides = [np.array([(side["reason"] == name).sum() for name in NAMES]) for side in (raw, known)]
+    for distance in ("total_variation", "hellinger", "jensen_shannon"):
+        expected = DISTANCES[distance](sides[0], sides[1])
+        assert found["reason"][distance] == pytest.approx(float(expected), rel=1e-9)
+    sides = [np.array([(side["error"] == value).sum() for value in (0, 1)]) for side in (raw, known)]
+    assert found["error"]["psi"] == pytest.approx(float(DISTANCES["psi"](sides[0], sides[1])), rel=1e-9)
+    assert not watched.judge.distances(watched.window, set())
+
+
+def test_a_new_category_counts_with_the_others() -> None:
+    watched = Watched(records=300)
+    watched.push(SLICES, lambda values: values | {"reason": fresh(values["reason"])})
+    reason = watched.read()["reason"]
+    assert reason.verdict == "drift"
+    assert reason.effect == pytest.approx(0.1, abs=0.02)
+    assert reason.test == "g_test"
+
+
+def fresh(column: Column) -> Categories:
+    assert isinstance(column, Categories)
+    codes = column.codes.copy()
+    codes[::10] = 3
+    return Categories([*column.names, "never seen"], codes)
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1, "ok"), (2.5, "ok"), (4, "drift"), (0.5, "ok"), (0.2, "drift")])
+def test_volume_is_judged_by_its_range(factor: float, verdict: str) -> None:
+    watched = Watched(records=40)
+    watched.push(SLICES, records=round(40 * factor))
+    assert watched.read()["volume"].verdict == verdict
+
+
+def test_a_partial_window_is_not_judged_for_volume() -> None:
+    watched = Watched()
+    watched.push(SLICES, records=5)
+    found = watched.judge.read(watched.number * LENGTH, watched.window, BUDGET, partial=True)
+    assert {reading.signal for reading in found} == set(ALL)
+
+
+def test_the_budget_counts_series_that_can_be_judged() -> None:
+    one, small = Watched().reference, Watched(records=2).reference
+    segment = replace(small, scope=Scope("bot", "tenant=a"))
+    found = budget_of(FalseAlarmSettings(), [one, segment], [SIZE])
+    assert found[SIZE][False] * 4 * 30 * DAY / LENGTH == pytest.approx(1)  # four series, no segment is large enough
+
+
+# ---- many series and one --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["numeric", "category", "rate"])
+def test_many_series_are_as_one_by_one(kind: Kind) -> None:
+    """Bit by bit where they are tested together; rates to the order of a sum."""
+    traffic, together = Traffic.begin(Setting(300, slices=72), kind, 4, 0), Judge(SIZE, {})
+    learn(traffic, together)
+    alone = []
+    for row in range(4):
+        judge = Judge(SIZE, {})
+        judge.join(together.scopes[scope_of(row)], [])
+        alone.append(judge)
+    window = slices_of(traffic, 72, SLICES, 1.0)
+    for judge in (together, *alone):
+        for found in window:
+            judge.push(found.end, found)
+    many = together.read(window[-1].end, list(enumerate(window)), BUDGET, partial=True)
+    ones = [judge.read(window[-1].end, list(enumerate(window)), BUDGET, partial=True)[0] for judge in alone]
+    if kind != "rate":
+        assert many == ones
+    for left, right in zip(many, ones, strict=True):
+        assert left.p_value == pytest.approx(right.p_value, rel=1e-12)
+        assert (left.effect, left.detectable, left.verdict) == (right.effect, right.detectable, right.verdict)
+
+
+def test_a_window_that_joins_late_reads_as_one_that_was_pushed() -> None:
+    watched = Watched(records=100)
+    watched.push(SLICES)
+    late = Judge(SIZE, {})
+    late.join(watched.reference, watched.window)
+    now = watched.number * LENGTH
+    here, there = (j.read(now, watched.window, BUDGET, partial=False) for j in (watched.judge, late))
+    shapes = [[r for r in found if r.kind != "rate"] for found in (here, there)]
+    assert shapes[0] == shapes[1]
+
+
+def test_rates_go_on_where_they_were_packed() -> None:
+    watched = Watched(records=100)
+    watched.push(30)
+    watched.push(7, doubled)
+    watched.read()
+    again = Judge(SIZE, {})
+    again.join(ScopeReference.load(watched.reference.dump()), [])
+    again.rates.restore(watched.judge.rates.dump())
+    assert again.rates.dump() == watched.judge.rates.dump()
+    found = watched.draw()
+    for judge in (watched.judge, again):
+        judge.push(watched.number * LENGTH, found)
+    threshold = np.array([1e-4])
+    here, there = (judge.rates.read(watched.window, threshold) for judge in (watched.judge, again))
+    assert here.p_value.tobytes() == there.p_value.tobytes()
+    with pytest.raises(ValueError, match="other series"):
+        Judge(SIZE, {}).rates.restore(watched.judge.rates.dump())
+
+
+# ---- what was promised of detectable --------------------------------------------------------------------------------
+
+
+def shifted(kind: Kind, amount: Floats, rng: np.random.Generator) -> Callable[[Column, Ints], Column]:
+    """A change of the values of each series by the effect that it was told it would see."""
+
+    def change(values: Column, series: Ints) -> Column:
+        if isinstance(values, Categories):
+            codes, by = values.codes.copy(), amount[series]
+            codes[(codes == 0) & (rng.random(len(codes)) < by / 0.45)] = 3  # moves a share `by` of all records
+            return Categories(values.names, codes)
+        if kind == "numeric":
+            return values * (1 + amount[series])
+        return np.where((values == 0) & (rng.random(len(values)) < amount[series] / 0.96), 1.0, values)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        ("numeric", Setting(1500, slices=144)),
+        ("numeric", Setting(1500, slices=144, swing=0.1, memory=0.8)),
+        ("category", Setting(3000, slices=144)),
+        ("rate", Setting(3000, slices=144)),
+        ("rate", Setting(1000, slices=144)),
+    ],
+)
+@pytest.mark.parametrize("threshold", [1e-3, 1e-6])
+def test_a_change_as_large_as_detectable_is_seen_nine_times_of_ten(
+    kind: Kind, setting: Setting, threshold: float
+) -> None:
+    series, windows, budget = 20, 4, {False: threshold}
+    traffic, judge = Traffic.begin(setting, kind, series, 3), Judge(SIZE, {})
+    learn(traffic, judge)
+    rng, seen = np.random.default_rng(0), []
+    for i in range(windows):
+        at = setting.slices + 2 * SLICES * i
+        quiet = slices_of(traffic, at, SLICES, 1.0)
+        promised = read(judge, quiet, budget)
+        amount = np.array([math.nan if r.detectable is None else r.detectable for r in promised])
+        told = np.flatnonzero(~np.isnan(amount))
+        assert len(told) >= series / 3
+        changed = slices_of(traffic, at + SLICES, SLICES, 1.0, shifted(kind, np.nan_to_num(amount), rng))
+        found = read(judge, changed, budget)
+        seen += [(found[row].p_value or 0) <= (found[row].threshold or 0) for row in told]
+        judge.rates.evidence.restart(np.arange(len(judge.rates.series)))
+    assert float(np.mean(seen)) >= 0.8
+
+
+def read(judge: Judge, window: Sequence[Slice], budget: dict[bool, float]) -> list[Reading]:
+    for found in window:
+        judge.push(found.end, found)
+    return judge.read(window[-1].end, list(enumerate(window)), budget, partial=True)
+
+
+def test_detectable_falls_with_records_and_rises_with_a_stricter_threshold() -> None:
+    few, many = Watched(records=100), Watched(records=800)
+    for watched in (few, many):
+        watched.push(SLICES)
+    strict, loose = many.read({False: 1e-8}), many.read({False: 1e-3})
+    for name in ALL:
+        here, there = few.read({False: 1e-3})[name].detectable or math.inf, loose[name].detectable
+        assert there is not None
+        assert there < here
+        assert (strict[name].detectable or math.inf) > there
+
+
+# ---- false p-values (the full table: python tests/bench/null.py) ----------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["numeric", "category"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Setting(300, slices=144),
+        Setting(300, 0.2, slices=144),
+        Setting(60, 5, slices=72),
+        Setting(300, slices=144, swing=0.1, memory=0.8),
+    ],
+    ids=lambda setting: setting.name,
+)
+def test_few_unchanged_windows_look_changed(kind: Kind, setting: Setting) -> None:
+    found = simulate(setting, kind, 15, 60)
+    assert found.share(1e-2) <= 0.025
+    assert found.share(1e-3) <= 0.0045  # four of 900
+    assert found.share(1e-5) == 0
+
+
+def test_few_unchanged_rates_are_decided() -> None:
+    for setting in (Setting(300, slices=144), Setting(300, slices=144, swing=0.1, memory=0.8)):
+        found = simulate(setting, "rate", 15, 15)
+        assert found.reached.mean() <= 0.1
+        assert SIGNALS["rate"].kind == "rate"
+
+
+# ---- levels ---------------------------------------------------------------------------------------------------------
+
+
+def test_levels_have_their_textbook_bounds() -> None:
+    rng = np.random.default_rng(0)
+    x, hits = rng.beta(2, 3, 400), (np.arange(400) % 8 == 0).astype(np.float64)
+    one = np.zeros(400, np.int64), 1, np.zeros(400, np.uint64)
+    score, error = summarise(SCORE, x, *one)[0], summarise(ERROR, hits, *one)[0]
+    mean = measure(score, "mean")
+    assert mean.value == pytest.approx(x.mean(), abs=1e-9)
+    assert mean.high == pytest.approx(x.mean() + 1.645 * x.std() / 20, abs=1e-4)
+    assert mean.low == pytest.approx(x.mean() - 1.645 * x.std() / 20, abs=1e-4)
+    rate = measure(error, "rate")
+    centre, z = 0.125, 1.645  # Wilson: the rates p with |p - 1/8| = z sqrt(p (1 - p)/400)
+    assert rate.value == centre
+    for bound in (rate.low, rate.high):
+        assert bound is not None
+        assert abs(bound - centre) == pytest.approx(z * math.sqrt(bound * (1 - bound) / 400), rel=1e-9)
+    median = measure(score, "quantile", 0.5)
+    error_of = 1.645 * math.sqrt(0.25 / 400)
+    for bound, q in ((median.low, 0.5 - error_of), (median.value, 0.5), (median.high, 0.5 + error_of)):
+        assert bound == pytest.approx(np.quantile(x, q, method="inverted_cdf"), abs=2e-3)
+    assert measure(error, "count") == (400, 400, 400)
+
+
+def test_levels_count_sessions_not_records() -> None:
+    hits = (np.arange(400) % 2).astype(np.float64)
+    of_sessions = summarise(ERROR, hits, np.zeros(400, np.int64), 1, (np.arange(400) // 10 + 1).astype(np.uint64))[0]
+    alone = summarise(ERROR, hits[:40], np.zeros(40, np.int64), 1, np.zeros(40, np.uint64))[0]
+    assert measure(of_sessions, "rate") == measure(alone, "rate")
+
+
+def test_levels_that_a_kind_does_not_have_are_refused() -> None:
+    nothing = np.zeros(0, np.int64), 1, np.zeros(0, np.uint64)
+    score, error = (summarise(signal, np.zeros(0), *nothing)[0] for signal in (SCORE, ERROR))
+    reason = summarise(REASON, Categories([], np.zeros(0, np.int32)), *nothing)[0]
+    assert measure(score, "mean") == measure(error, "rate") == (None, None, None)
+    assert measure(reason, "count") == (0, 0, 0)
+    with pytest.raises(ValueError, match="a category has no mean"):
+        measure(reason, "mean")
+    full = np.zeros(1, np.int64), 1, np.zeros(1, np.uint64)
+    with pytest.raises(ValueError, match="a numeric signal has no rate"):
+        measure(summarise(SCORE, np.zeros(1), *full)[0], "rate")
+    with pytest.raises(ValueError, match="a rate has no quantile"):
+        measure(summarise(ERROR, np.zeros(1), *full)[0], "quantile")
+
+
+def test_what_matters_is_the_owners_or_the_default() -> None:
+    assert [matters(signal, {}, 0.5) for signal in ALL.values()] == [0.1, 0.03, 0.05, 0.125]
+    assert matters(ERROR, {}, 0.99) == 0.005
+    assert matters(ERROR, {"error": 0.3}, 0.5) == 0.3
