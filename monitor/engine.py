@@ -98,14 +98,12 @@ class Engine:
         partial_from : windows that end later than this are cut short by the end of the data
 
         """
-        length = self.slices.size
-        closed = {found.end: found for found in self.slices.close(upto)}
-        while True:
-            following = self._following(min(closed, default=None))
-            if following is None or following > upto // length * length:
-                return
+        last = upto // self.slices.size * self.slices.size
+        while (following := self._following(self.slices.oldest_end)) is not None and following <= last:
+            closed = list(self.slices.close(following))
             self.now = following
-            yield self._step(following, closed.pop(following, None), partial_from)
+            yield self._step(following, closed[0] if closed else None, partial_from)
+        self.slices.pass_over(last)
 
     def _following(self, end: int | None) -> int | None:
         """The next end of a slice at which something can happen; `end` is that of the next slice with records."""

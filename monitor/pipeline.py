@@ -67,6 +67,7 @@ class Pipeline:
     """Records of earlier runs that had no id."""
     _decoder: Decoder = field(init=False)
     _pending: _Pending = field(init=False)
+    _committed: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self._decoder, self._pending = self.make_decoder(), _Pending()
@@ -75,14 +76,11 @@ class Pipeline:
     def run(self, *, close: bool) -> None:
         """Read all partitions to their end; with `close` also close what is open then, for good."""
         self._place_partitions()
-        committed = time.monotonic()
         while wanted := self._wanted():
             self._take(self._gather(wanted))
             self._end_partitions(close=close)
             self._advance(self._passed())
-            if time.monotonic() - committed >= COMMIT_SECONDS or len(self._pending.rejects) >= COMMIT_REJECTS:
-                self.commit()
-                committed = time.monotonic()
+            self._commit_if_due()
         self._end_partitions(close=close)
         self._advance(self._passed())
         if close:
@@ -186,6 +184,7 @@ class Pipeline:
             self._pending.changes += step.changes
             self._note(step.notices)
             self.on_step(step)
+            self._commit_if_due()
 
     def _close_all(self) -> None:
         """The data is over: close every slice; windows that end behind the last record are cut short."""
@@ -203,6 +202,10 @@ class Pipeline:
         self._pending.notices += notices
 
     # ---- state ------------------------------------------------------------------------------------------------------
+
+    def _commit_if_due(self) -> None:
+        if time.monotonic() - self._committed >= COMMIT_SECONDS or len(self._pending.rejects) >= COMMIT_REJECTS:
+            self.commit()
 
     def commit(self) -> None:
         """Write all that has happened since the last commit, in one transaction."""
@@ -224,7 +227,7 @@ class Pipeline:
                 },
             )
         )
-        self._pending = _Pending()
+        self._pending, self._committed = _Pending(), time.monotonic()
         self.on_commit(self)
 
     def _note_unknown_fields(self) -> None:

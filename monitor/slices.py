@@ -239,11 +239,14 @@ class OpenSlices:
         for start in sorted(start for start in self._open if start + self.size <= upto):
             scopes = self._open.pop(start)
             self._admit(scopes)
-            self.closed_upto = start + self.size
+            self.pass_over(start + self.size)
             contents = {scope: found.contents() for scope, found in sorted(scopes.items(), key=scope_order)}
             yield Slice(start, start + self.size, contents)
-        whole = upto // self.size * self.size
-        self.closed_upto = whole if self.closed_upto is None else max(self.closed_upto, whole)
+        self.pass_over(upto // self.size * self.size)
+
+    def pass_over(self, end: int) -> None:
+        """Nothing is added any more to slices that end by `end`."""
+        self.closed_upto = end if self.closed_upto is None else max(self.closed_upto, end)
 
     def _admit(self, scopes: dict[Scope, _OpenScope]) -> None:
         """Let the new names of a closing slice in, as far as there is room, and move the others to OTHER."""
@@ -265,9 +268,9 @@ class OpenSlices:
         return max(self._open) + self.size if self._open else None
 
     @property
-    def oldest(self) -> int | None:
-        """Start of the oldest open slice, None where none is open."""
-        return min(self._open, default=None)
+    def oldest_end(self) -> int | None:
+        """End of the oldest open slice, None where none is open."""
+        return min(self._open) + self.size if self._open else None
 
     def dump(self) -> bytes:
         """All of the state, packed."""

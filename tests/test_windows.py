@@ -245,7 +245,7 @@ def test_closed_slices_take_nothing_more_and_are_counted() -> None:
     assert list(slices.close(1_999)) == []
     assert [found.scopes[Scope("bot")].records for found in slices.close(2_000)] == [2]
     assert slices.closed_upto == 2_000
-    assert (slices.oldest, slices.newest) == (None, None)
+    assert (slices.oldest_end, slices.newest) == (None, None)
 
 
 def test_an_id_is_forgotten_with_its_slice() -> None:
