@@ -155,6 +155,11 @@ def _normalised(log_weights: Floats) -> Floats:
     return normal
 
 
+def _used(births: Ints) -> int:
+    """Places up to the last that holds a start in any series."""
+    return int(np.flatnonzero((births >= 0).any(axis=0)).max()) + 1
+
+
 @dataclass(slots=True)
 class Evidence:
     """The e-processes of S series, all of one slice length. Grows by `join`, moves by `step`."""
@@ -178,11 +183,21 @@ class Evidence:
     """Log of the sum of e-processes after the last step, -inf before one."""
     strongest: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """Steps in the stretch of the strongest e-process."""
+    _blocks: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    _rates: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    _changed: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    """Weight of each grid point in the alternative, and below in the null."""
+    _null: Floats = field(default_factory=lambda: np.empty((0, 0)))
 
     def join(self, null: RateNull) -> None:
         """Add a series that has not begun."""
         grid = (len(null.rates), len(_CORRELATIONS))
         self.nulls.append(null)
+        self._blocks = np.append(self._blocks, null.block)
+        self._rates = np.concatenate([self._rates.reshape(-1, grid[0]), null.rates[None]])
+        points = grid[0] * grid[1]
+        self._changed = np.concatenate([self._changed.reshape(-1, points), np.exp(null.log_alternative).reshape(1, -1)])
+        self._null = np.concatenate([self._null.reshape(-1, points), np.exp(null.log_null).reshape(1, -1)])
         self.step_number = np.append(self.step_number, 0)
         self.history = np.concatenate([self.history, np.zeros((1, REACH, 2))])
         self.filling = np.concatenate([self.filling, np.zeros((1, 2))])
@@ -194,8 +209,7 @@ class Evidence:
     def step(self, slice_number: int, successes: Floats, trials: Floats) -> Flags:
         """Add one slice's units, shapes (S,); returns for which series a step was completed."""
         self.filling += np.stack([successes, trials], axis=1)
-        blocks = np.array([null.block for null in self.nulls], np.int64)
-        complete = (slice_number + 1) % blocks == 0 if len(blocks) else np.empty(0, bool)
+        complete: Flags = (slice_number + 1) % self._blocks == 0
         rows = np.flatnonzero(complete)
         if len(rows):
             self.history[rows] = np.roll(self.history[rows], -1, axis=1)
@@ -215,24 +229,27 @@ class Evidence:
         place = (births < 0).argmax(axis=1)
         births[np.arange(len(rows)), place] = number
         self._births[rows] = births
-        rates = np.stack([self.nulls[row].rates for row in rows])
-        grown = log_likelihood(counts[:, 0], counts[:, 1], rates)[:, None]
+        grown = log_likelihood(counts[:, 0], counts[:, 1], self._rates[rows])[:, None]
         grown /= np.array([self.nulls[row].more for row in rows])[:, None, None, None]
-        sums = self._sums[rows]
-        sums[np.arange(len(rows)), place] = 0
-        self._sums[rows] = sums + grown
+        self._sums[rows, place] = 0
+        used = _used(births)
+        if len(rows) == len(self.nulls):
+            self._sums[:, :used] += grown
+        else:
+            self._sums[rows, :used] += grown
         self.step_number[rows] = number + 1
 
     def _weigh(self, rows: Ints) -> None:
-        sums = self._sums[rows]
-        peak = sums.max(axis=(2, 3), keepdims=True)
-        likelihood = np.exp(sums - peak)
-        null = np.exp(np.stack([self.nulls[row].log_null for row in rows]))
-        changed = np.exp(np.stack([self.nulls[row].log_alternative for row in rows]))
-        with np.errstate(divide="ignore"):
-            log_e = np.log(np.einsum("sjqk,sqk->sj", likelihood, changed))
-            log_e -= np.log(np.maximum(np.einsum("sjqk,sqk->sj", likelihood, null), 1e-300))
         births = self._births[rows]
+        used = _used(births)
+        sums = self._sums[rows, :used].reshape(len(rows), used, -1)
+        sums -= sums.max(axis=2, keepdims=True)
+        np.exp(sums, out=sums)
+        # Not a matrix product: its last bits depend on how many starts there are, and evidence must rebuild exactly.
+        changed, null = (np.einsum("sjg,sg->sj", sums, weights[rows]) for weights in (self._changed, self._null))
+        log_e = np.full(births.shape, -np.inf)
+        with np.errstate(divide="ignore"):
+            log_e[:, :used] = np.log(changed) - np.log(np.maximum(null, 1e-300))
         order = np.argsort(births, axis=1)  # by age, so that places do not matter to the sum
         births = np.take_along_axis(births, order, axis=1)
         log_e = np.where(births >= 0, np.take_along_axis(log_e, order, axis=1), -np.inf)

@@ -28,6 +28,8 @@ KEPT = 288
 """Slices of each size that a reference keeps."""
 RUNS = 24
 """Runs of twelve slices that are kept where there are more than that."""
+_TOGETHER = 32
+"""Slices that are added to the total of a reference at once."""
 SAMPLE = 2048
 """Units from which the covariance within slices is taken where units are sessions."""
 
@@ -217,6 +219,7 @@ class Learning:
     kept: dict[int, dict[int, Contents]] = field(default_factory=dict)
     """Window size -> start -> what the slice held."""
     _starts: dict[int, set[int]] = field(init=False)
+    _fresh: list[Contents] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._starts = {size: kept_starts(self.begin, self.end, size // SLICES) for size in self.sizes}
@@ -229,12 +232,20 @@ class Learning:
         if contents is None or found.end > self.end or found.start < self.begin // (size // SLICES) * (size // SLICES):
             return
         if size == self.sizes[0]:
-            self.total = add_contents([self.total, contents])
+            self._fresh.append(contents)
+            if len(self._fresh) >= _TOGETHER:
+                self._fold()
         if found.start in self._starts[size]:
             self.kept[size][found.start] = contents
 
+    def _fold(self) -> None:
+        """Add what has come since to the total, many slices at a time."""
+        if self._fresh:
+            self.total, self._fresh = add_contents([self.total, *self._fresh]), []
+
     def freeze(self, signals: Mapping[str, Signal]) -> ScopeReference:
         """The finished reference."""
+        self._fold()
         series: dict[str, SeriesReference] = {}
         for name, summary in self.total.summaries.items():
             cells = coarse_cells(summary)
@@ -287,6 +298,7 @@ class Learning:
 
     def dump(self) -> bytes:
         """Packed, without the slices kept, which are stored as they come."""
+        self._fold()
         return msgspec.msgpack.encode((self.scope, self.begin, self.end, self.total.dump()))
 
     def dump_kept(self, size: int, start: int) -> bytes:

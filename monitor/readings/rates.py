@@ -1,7 +1,8 @@
 """Whether the share of yes has changed since the reference.
 
 `rate_e`, evidence over time (eprocess): it decides where the sum of e-processes passes one over the error probability
-that a step may spend, and stays decided until the window's rate has been within what matters for a whole window.
+that a step may spend, and stays decided until the window's rate has been within what matters, or within two standard
+errors of the reference's where those are more, for a whole window.
 """
 
 from __future__ import annotations
@@ -90,12 +91,14 @@ class RateTable:
         here = np.where(n > 0, value - usual, 0.0)
         spent = threshold * np.array([null.block for null in evidence.nulls])
         p_value = np.exp(-np.maximum(evidence.log_sum, 0))
-        units = np.array([found.units() if len(found.session) else found.n for found in counts], np.int64)
+        units = np.array([found.units for found in counts], np.int64)
         stretch = np.array([self._stretch(row) for row in range(len(self.series))])
         beyond = p_value <= spent
         decided = evidence.drifting | (beyond & (np.abs(stretch) >= matters))
         effect = np.where(beyond & ~evidence.drifting, stretch, here)
-        self._follow(decided, np.abs(here) < matters)
+        more = np.array([null.more for null in evidence.nulls])
+        noise = 2 * np.sqrt(usual * (1 - usual) * more / np.maximum(units, 1))
+        self._follow(decided, (n > 0) & (np.abs(here) < np.maximum(matters, noise)))
         return Rates(
             p_value,
             spent,

@@ -27,7 +27,7 @@ from monitor.calibration import (
 )
 from monitor.model import Floats, Ints, Kind
 from monitor.reference import SeriesReference
-from monitor.summaries.counts import Counts, merge_counts
+from monitor.summaries.counts import distinct_over
 from monitor.summaries.numeric import GRID_CELLS, grid_values
 from monitor.windows import SLICES, Slice
 
@@ -246,7 +246,7 @@ class ShapeTable:
             value,
             reference_value,
             np.array([found.n for found in counts], np.int64),
-            np.array([found.units() if len(found.session) else found.n for found in counts], np.int64),
+            np.array([found.units for found in counts], np.int64),
             decile,
             np.array([null.in_other <= _MOST_IN_OTHER and null.cells > 1 for null in nulls], np.float64),
         )
@@ -275,7 +275,7 @@ class ShapeTable:
         worst = np.where(total > 0, np.maximum(p_plain, p_scaled), 1.0)
         return worst, (needed_shift(threshold, plain), needed_shift(threshold, scaled))
 
-    def _effects(self, counts: Sequence[Counts], share: Floats) -> tuple[Floats, Floats, Floats, Ints]:
+    def _effects(self, counts: Sequence[Gathered], share: Floats) -> tuple[Floats, Floats, Floats, Ints]:
         """Value, reference value, effect, and the decile that moved most."""
         count = len(self.series)
         value, reference_value = np.full(count, np.nan), np.full(count, np.nan)
@@ -305,12 +305,23 @@ class ShapeTable:
         return value, reference_value, effect, decile
 
 
-def window_counts(references: Sequence[SeriesReference], window: Sequence[tuple[int, Slice]]) -> list[Counts]:
-    """Records (and sessions) of each series in a window, as counts whose keys may repeat unless sessions are logged."""
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Records of one series in a window by cell; a cell may occur once a slice."""
+
+    keys: Ints
+    counts: Ints
+    n: int
+    units: int
+    """Distinct sessions and records without one."""
+
+
+def window_counts(references: Sequence[SeriesReference], window: Sequence[tuple[int, Slice]]) -> list[Gathered]:
+    """The records of each series in a window."""
     return [_gathered(reference, window) for reference in references]
 
 
-def _gathered(reference: SeriesReference, window: Sequence[tuple[int, Slice]]) -> Counts:
+def _gathered(reference: SeriesReference, window: Sequence[tuple[int, Slice]]) -> Gathered:
     parts = []
     for _, found in window:
         contents = found.scopes.get(reference.scope)
@@ -318,13 +329,15 @@ def _gathered(reference: SeriesReference, window: Sequence[tuple[int, Slice]]) -
         if summary is not None:
             parts.append(summary.cells)
     if not parts:
-        return Counts()
+        return Gathered(np.empty(0, np.int64), np.empty(0, np.int64), 0, 0)
+    counts = np.concatenate([part.counts for part in parts])
+    n = units = int(counts.sum())
     if any(len(part.session) for part in parts):
-        return merge_counts(parts)
-    return Counts(np.concatenate([part.keys for part in parts]), np.concatenate([part.counts for part in parts]))
+        units = sum(part.loose for part in parts) + distinct_over(parts)
+    return Gathered(np.concatenate([part.keys for part in parts]), counts, n, units)
 
 
-def dense_counts(counts: Sequence[Counts], scale: str) -> Floats:
+def dense_counts(counts: Sequence[Gathered], scale: str) -> Floats:
     """Records in every cell of a grid, one row a series."""
     cells = GRID_CELLS["log" if scale == "log" else "unit"]
     keys = np.concatenate([found.keys + row * cells for row, found in enumerate(counts)])

@@ -8,7 +8,7 @@ the largest hash kept (the k minimum values estimate of Bar-Yossef et al., RANDO
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -57,7 +57,7 @@ class Counts:
 
     def sessions(self) -> Hashes:
         """Hashes of the kept sessions, ascending, without repeats."""
-        return np.unique(self.session)
+        return _once(self.session)
 
     def units(self) -> int:
         """Independent units: distinct sessions and records without one."""
@@ -136,6 +136,17 @@ def distinct(kept: Hashes) -> int:
     return round((SESSIONS - 1) * 2.0**64 / float(kept[SESSIONS - 1]))
 
 
+def distinct_over(parts: Sequence[Counts]) -> int:
+    """How many sessions there were in several counts together."""
+    kept = [part.sessions() for part in parts if len(part.session)]
+    return distinct(_once(np.sort(np.concatenate(kept)))) if kept else 0
+
+
+def _once(ascending: Hashes) -> Hashes:
+    """Each value once (numpy's own would hash or sort them again)."""
+    return ascending[np.concatenate(([True], ascending[1:] != ascending[:-1]))] if len(ascending) else ascending
+
+
 def merge_counts(parts: list[Counts]) -> Counts:
     """The sum of any number of counts."""
     parts = [part for part in parts if len(part.keys)]
@@ -170,7 +181,7 @@ def _least_sessions(session: Hashes, keys: Ints, counts: Ints) -> tuple[Hashes, 
     begins = np.concatenate(([True], (session[1:] != session[:-1]) | (keys[1:] != keys[:-1])))
     first = np.flatnonzero(begins)
     session, keys, counts = session[first], keys[first], np.add.reduceat(counts, first)
-    names = np.unique(session)
+    names = _once(session)
     if len(names) > SESSIONS:
         keep = int(np.searchsorted(session, names[SESSIONS]))
         session, keys, counts = session[:keep], keys[:keep], counts[:keep]
