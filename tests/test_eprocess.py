@@ -249,7 +249,8 @@ def state(evidence: Evidence) -> list[bytes]:
     arrays = (evidence.log_sum, evidence.strongest, evidence.step_number)
     order = np.argsort(evidence._births, axis=1, kind="stable")
     births = np.take_along_axis(evidence._births, order, axis=1)
-    sums = np.take_along_axis(evidence._sums, order[:, :, None, None], axis=1) * (births >= 0)[:, :, None, None]
+    held = np.take_along_axis(evidence._sums, order[:, :, None, None], axis=1)
+    sums = np.where((births >= 0)[:, :, None, None], held, 0.0)  # a free place may hold anything
     return [array.tobytes() for array in (*arrays, births, sums)]
 
 
