@@ -140,7 +140,7 @@ def _sizes(partitions: Iterable[str]) -> dict[str, int] | None:
 
 
 def _headway(pipeline: Pipeline, count: int, rate: float | None) -> str:
-    from monitor.model import format_time  # noqa: PLC0415
+    from monitor.settings import format_time  # noqa: PLC0415  with the command
 
     watermark, live = pipeline.admission.watermark, len(pipeline.engine.alerts)
     parts = [f"{count:,} records"]
@@ -151,7 +151,7 @@ def _headway(pipeline: Pipeline, count: int, rate: float | None) -> str:
 
 def _report(outcome: Outcome, out: Path) -> None:
     """The table at the end of a replay."""
-    from monitor.model import format_time  # noqa: PLC0415
+    from monitor.settings import format_time  # noqa: PLC0415  with the command
 
     console = Console()
     fired = [

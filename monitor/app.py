@@ -17,9 +17,10 @@ from monitor.contracts import Source
 from monitor.decoding import FORMATS
 from monitor.engine import Engine, Plan, Step
 from monitor.measuring import signals_of
-from monitor.model import AlertChange, Position, Raw, Reading, Reject, format_duration, format_time
+from monitor.model import AlertChange, Position, Raw, Reading, Reject
 from monitor.pipeline import Pipeline
 from monitor.scorers import SCORERS
+from monitor.settings import format_duration, format_time
 from monitor.sources import SOURCES
 from monitor.sources.files import FilesSettings
 from monitor.store import Store

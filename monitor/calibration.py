@@ -26,7 +26,8 @@ import numpy as np
 import pydantic
 from scipy import special
 
-from monitor.model import DAY, Duration, Flags, Floats, Ints, Scope, Settings
+from monitor.model import Flags, Floats, Ints, Scope
+from monitor.settings import DAY, Duration, Settings
 
 LAGS = 12
 """Lags 0 .. 11 of slice means are estimated: a window is twelve slices."""

@@ -22,10 +22,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from monitor.calibration import FalseAlarmSettings
 from monitor.decoding import FORMATS
-from monitor.model import HOUR, MINUTE, Duration, Settings, Signal, format_duration
+from monitor.model import Signal
 from monitor.reference import ReferenceSettings
 from monitor.rules import DEFAULT_RULES, EVENTS, LevelSettings, RuleSettings, built_in_rules, check_rules, with_built_in
 from monitor.scorers import SCORERS
+from monitor.settings import HOUR, MINUTE, Duration, Settings, format_duration
 from monitor.slices import StreamSettings
 from monitor.sources.files import FilesSettings
 from monitor.store import StoreSettings

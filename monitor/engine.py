@@ -13,24 +13,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from monitor.calibration import FalseAlarmSettings
-from monitor.model import (
-    Alert,
-    AlertChange,
-    AlertKey,
-    Blob,
-    Level,
-    Reading,
-    Scope,
-    Scored,
-    Signal,
-    Verdict,
-    format_duration,
-    format_time,
-)
+from monitor.model import Alert, AlertChange, AlertKey, Blob, Level, Reading, Scope, Scored, Signal, Verdict
 from monitor.readings import LEAST_WINDOWS, Judge, Key, budget_of, key_of, learning_readings
 from monitor.readings.levels import Measured, measure
 from monitor.reference import Learning, ReferenceSettings, ScopeReference
 from monitor.rules import LevelSettings, RuleSettings, next_deadline, selects, step
+from monitor.settings import format_duration, format_time
 from monitor.slices import OpenSlices, StreamSettings
 from monitor.windows import SLICES, Contents, Rings, Slice, add_contents
 

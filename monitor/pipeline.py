@@ -17,18 +17,8 @@ from monitor.decoding import Decoder
 from monitor.engine import Engine, Step
 from monitor.feedback import Joins
 from monitor.measuring import measure
-from monitor.model import (
-    AlertChange,
-    Blob,
-    Checkpoint,
-    Position,
-    Raw,
-    Reading,
-    Reject,
-    Scored,
-    concatenate,
-    format_time,
-)
+from monitor.model import AlertChange, Blob, Checkpoint, Position, Raw, Reading, Reject, Scored, concatenate
+from monitor.settings import format_time
 from monitor.store import Store
 from monitor.watermark import FOLLOWERS, Admission, PartitionTime
 from monitor.windows import SLICES

@@ -17,7 +17,8 @@ import numpy as np
 import pydantic
 
 from monitor.calibration import LAGS, ReferenceSlices, multinomial_within
-from monitor.model import DAY, Duration, Floats, Ints, Moment, Scope, Settings, Signal
+from monitor.model import Floats, Ints, Scope, Signal
+from monitor.settings import DAY, Duration, Moment, Settings
 from monitor.summaries import SUMMARIES, AnySummary, Category, Counts, Numeric
 from monitor.summaries.category import OTHER_KEY
 from monitor.windows import SLICES, Contents, Slice, add_contents

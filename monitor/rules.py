@@ -17,21 +17,8 @@ from typing import Annotated, Literal, Self
 import pydantic
 from msgspec import structs
 
-from monitor.model import (
-    DAY,
-    Alert,
-    AlertChange,
-    AlertKey,
-    AlertState,
-    Contribution,
-    Duration,
-    Level,
-    Reading,
-    Scope,
-    Settings,
-    format_duration,
-    format_time,
-)
+from monitor.model import Alert, AlertChange, AlertKey, AlertState, Contribution, Level, Reading, Scope
+from monitor.settings import DAY, Duration, Settings, format_duration, format_time
 
 CALM_UNITS = 40
 """Units of a window below which it cannot say that a change is over."""

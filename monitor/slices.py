@@ -17,7 +17,8 @@ import pydantic
 import xxhash
 from numpy.typing import NDArray
 
-from monitor.model import OTHER, Categories, Flags, Hashes, Ints, Scope, Scored, Settings, Signal
+from monitor.model import OTHER, Categories, Flags, Hashes, Ints, Scope, Scored, Signal
+from monitor.settings import Settings
 from monitor.summaries import AnySummary, merged, summarise
 from monitor.windows import Contents, Slice, scope_order
 

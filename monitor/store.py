@@ -15,7 +15,8 @@ from typing import IO, TypeVar
 
 import msgspec
 
-from monitor.model import Alert, AlertChange, Blob, Checkpoint, Position, Reading, Reject, Settings, format_time
+from monitor.model import Alert, AlertChange, Blob, Checkpoint, Position, Reading, Reject
+from monitor.settings import Settings, format_time
 
 VERSION = 1
 """Version of the schema below."""

@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from monitor.model import DAY, MINUTE, Duration, Ints, Scored, Settings, concatenate
+from monitor.model import Ints, Scored, concatenate
+from monitor.settings import DAY, MINUTE, Duration, Settings
 
 FOLLOWERS = 20
 """Records that a held one waits for."""

@@ -12,11 +12,8 @@ from itertools import pairwise
 
 import msgspec
 
-from monitor.model import (
-    Kind,
-    Scope,
-    format_duration,
-)
+from monitor.model import Kind, Scope
+from monitor.settings import format_duration
 from monitor.summaries import SUMMARIES, AnySummary, merged
 
 SLICES = 12

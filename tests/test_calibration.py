@@ -31,7 +31,8 @@ from monitor.calibration import (
     tail,
     thresholds,
 )
-from monitor.model import DAY, Floats, Ints, Scope
+from monitor.model import Floats, Ints, Scope
+from monitor.settings import DAY
 
 KNOWN = 1e12
 """Degrees of freedom of a trace that is known exactly, as far as numbers go."""

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from monitor.config import Config, ConfigError, json_schema, load, parse
-from monitor.model import DAY, HOUR, MINUTE
 from monitor.rules import LevelSettings
+from monitor.settings import DAY, HOUR, MINUTE
 
 ROOT = Path(__file__).parent.parent
 COMMENTED = ROOT / "config" / "driftd.yaml"

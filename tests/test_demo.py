@@ -21,19 +21,9 @@ from monitor.demo.screen import Screen, print_result
 from monitor.demo.traffic import SupportBot, make_schedule
 from monitor.demo.truth import CUT, END, LEARNING, REFUSING, SEGMENTS, SHIFT, START, STREAM, TRUTH
 from monitor.engine import Step
-from monitor.model import (
-    HOUR,
-    MINUTE,
-    Alert,
-    AlertChange,
-    AlertState,
-    Contribution,
-    Position,
-    Raw,
-    Records,
-    format_time,
-)
+from monitor.model import Alert, AlertChange, AlertState, Contribution, Position, Raw, Records
 from monitor.scorers.text import Text
+from monitor.settings import HOUR, MINUTE, format_time
 
 WINDOW = 30 * MINUTE
 QUIET = ["demo", "--quiet"]

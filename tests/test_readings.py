@@ -12,11 +12,12 @@ import pytest
 
 from monitor.calibration import FalseAlarmSettings
 from monitor.distances import DISTANCES
-from monitor.model import DAY, Categories, Column, Floats, Ints, Kind, Reading, Scope, Signal
+from monitor.model import Categories, Column, Floats, Ints, Kind, Reading, Scope, Signal
 from monitor.readings import LEAST_REFERENCE_UNITS, LEAST_UNITS, Judge, budget_of, key_of, learning_readings
 from monitor.readings.levels import measure
 from monitor.readings.matters import matters
 from monitor.reference import Learning, ScopeReference
+from monitor.settings import DAY
 from monitor.summaries import summarise
 from monitor.summaries.numeric import GRID_CELLS, grid_keys, grid_values
 from monitor.windows import SLICES, Contents, Slice

@@ -7,7 +7,7 @@ import pydantic
 import pytest
 
 from monitor.calibration import LAGS
-from monitor.model import DAY, HOUR, Categories, Column, Scope, Signal, parse_time
+from monitor.model import Categories, Column, Scope, Signal
 from monitor.reference import (
     BINS,
     KEPT,
@@ -20,6 +20,7 @@ from monitor.reference import (
     kept_starts,
     place_keys,
 )
+from monitor.settings import DAY, HOUR, parse_time
 from monitor.summaries import SUMMARIES, summarise
 from monitor.summaries.numeric import grid_keys
 from monitor.windows import SLICES, Contents, Slice, add_contents, add_slices

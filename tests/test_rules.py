@@ -14,20 +14,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from monitor import rules as rules_module
-from monitor.model import (
-    DAY,
-    HOUR,
-    MINUTE,
-    SECOND,
-    Alert,
-    AlertChange,
-    AlertKey,
-    Kind,
-    Level,
-    Reading,
-    Verdict,
-    parse_time,
-)
+from monitor.model import Alert, AlertChange, AlertKey, Kind, Level, Reading, Verdict
 from monitor.rules import (
     DEFAULT_RULES,
     Rule,
@@ -38,6 +25,7 @@ from monitor.rules import (
     step,
     with_built_in,
 )
+from monitor.settings import DAY, HOUR, MINUTE, SECOND, parse_time
 
 SLICE, WINDOW, LONG = 25 * SECOND, 5 * MINUTE, HOUR
 START = parse_time("2026-11-20T00:00:00Z")

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor import watermark
-from monitor.model import DAY, HOUR, MINUTE, SECOND, Categories, Ints, Scored
+from monitor.model import Categories, Ints, Scored
+from monitor.settings import DAY, HOUR, MINUTE, SECOND
 from monitor.watermark import Admission, PartitionTime, TimeSettings, judge
 
 SETTINGS = TimeSettings(lateness="30s", skew="5m")

@@ -20,11 +20,11 @@ from monitor.demo.traffic import SupportBot
 from monitor.demo.truth import LEARNING, TRUTH, Planted
 from monitor.engine import Engine, Plan, Step
 from monitor.measuring import signals_of
-from monitor.model import MINUTE
 from monitor.pipeline import Pipeline
 from monitor.reference import ReferenceSettings
 from monitor.rules import DEFAULT_RULES, with_built_in
 from monitor.scorers import SCORERS
+from monitor.settings import MINUTE
 from monitor.slices import StreamSettings
 from monitor.store import Store
 from monitor.watermark import Admission, TimeSettings

@@ -19,7 +19,8 @@ from monitor.demo.findings import Finding, Result
 from monitor.demo.traffic import SupportBot
 from monitor.demo.truth import END, LEARNING, START, Planted
 from monitor.engine import Step
-from monitor.model import HOUR, MINUTE, SECOND, Alert, format_time
+from monitor.model import Alert
+from monitor.settings import HOUR, MINUTE, SECOND, format_time
 
 _FRAMES_PER_SECOND = 8
 

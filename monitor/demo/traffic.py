@@ -25,7 +25,8 @@ from monitor.demo.phrases import (
     Phrases,
 )
 from monitor.demo.truth import CUT, END, REFUSING, SEGMENTS, SHIFT, START, STREAM, TRUTH, Planted
-from monitor.model import HOUR, MINUTE, Flags, Floats, Ints, Position, Raw
+from monitor.model import Flags, Floats, Ints, Position, Raw
+from monitor.settings import HOUR, MINUTE
 
 BLOCK = 1024
 """Records whose text is written together."""

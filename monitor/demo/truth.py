@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from monitor.model import HOUR, MINUTE, parse_time
+from monitor.settings import HOUR, MINUTE, parse_time
 
 STREAM = "support-bot"
 SEGMENTS = {"web": 0.48, "voice": 0.30, "email": 0.22}

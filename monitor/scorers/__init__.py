@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from monitor.contracts import Scorer
-from monitor.model import Settings
 from monitor.scorers.operational import Operational
 from monitor.scorers.text import Text
+from monitor.settings import Settings
 
 
 class ScorerKind(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from monitor.contracts import Source
-from monitor.model import Settings
+from monitor.settings import Settings
 from monitor.sources.files import Files, FilesSettings
 
 

@@ -20,7 +20,8 @@ from typing import Annotated, BinaryIO, Literal
 import pydantic
 import xxhash
 
-from monitor.model import Position, Raw, Settings
+from monitor.model import Position, Raw
+from monitor.settings import Settings
 from monitor.sources.content import BLOCK, COMPRESSIONS, Stream
 from monitor.sources.lines import HEAD, FilePartition, Lines
 
