@@ -19,7 +19,7 @@ import pydantic
 from monitor.calibration import LAGS, ReferenceSlices, multinomial_within
 from monitor.model import Floats, Ints, Scope, Signal
 from monitor.settings import DAY, Duration, Moment, Settings
-from monitor.summaries import SUMMARIES, AnySummary, Category, Counts, Numeric
+from monitor.summaries import SUMMARIES, AnySummary, Category, Counts, Numeric, Rate
 from monitor.summaries.category import OTHER_KEY
 from monitor.windows import SLICES, Contents, Slice, add_contents
 
@@ -105,6 +105,19 @@ class SeriesReference:
     @property
     def bins(self) -> int:
         return len(self.cells) + 1
+
+
+def never_logged(name: str, summary: AnySummary) -> bool:
+    """Whether a signal says of every record of a reference that a field is missing.
+
+    Such a field is not part of this log; a series that watched for its absence would only spend budget.
+
+    >>> from monitor.summaries import Counts
+    >>> always = Rate(Counts(np.array([1]), np.array([300])))
+    >>> never_logged("cost_missing", always), never_logged("error", always)
+    (True, False)
+    """
+    return name.endswith("_missing") and isinstance(summary, Rate) and summary.successes == summary.n
 
 
 def coarse_cells(summary: AnySummary) -> Ints:
@@ -249,6 +262,8 @@ class Learning:
         self._fold()
         series: dict[str, SeriesReference] = {}
         for name, summary in self.total.summaries.items():
+            if never_logged(name, summary):
+                continue
             cells = coarse_cells(summary)
             rows = {size: self._slices(size, signals[name], cells) for size in self.sizes}
             series[name] = SeriesReference(self.scope, signals[name], summary, rows)

@@ -99,7 +99,8 @@ def test_positions_and_counts_are_committed_together(path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch, closing(Store(path)) as store:
         patch.setattr(loop, "COMMIT_SECONDS", 0)
         make(Memory({"a": rows(0, 100)}), store, 30, look).run(close=True)
-    assert [read for read, _ in seen] == [30, 60, 90, 100, 100]
+    assert list(dict.fromkeys(read for read, _ in seen)) == [30, 60, 90, 100]
+    assert len(seen) > 5, "not only between batches: a batch may close many slices"
     assert all(read == offset for read, offset in seen)
 
 

@@ -277,3 +277,15 @@ def test_a_reference_of_nothing_can_be_packed() -> None:
     reference = learning.freeze(SIGNALS)
     assert reference.series == {}
     assert ScopeReference.load(reference.dump()).dump() == reference.dump()
+
+
+@pytest.mark.parametrize(("share", "watched"), [(1.0, False), (0.99, True), (0.0, True)])
+def test_a_field_that_was_never_logged_is_not_watched_for_its_absence(share: float, watched: bool) -> None:  # noqa: FBT001
+    signal = Signal("cost_missing", "rate")
+    learning = Learning(BOT, 0, 20 * SECOND, [SIZE])
+    for number in range(20):
+        values = (np.arange(100) < 100 * share).astype(np.float64)
+        part = summarise(signal, values, np.zeros(100, np.int64), 1, np.zeros(100, np.uint64))[0]
+        contents = Contents(100, {signal.name: part})
+        learning.take(SIZE, Slice(number * SECOND, (number + 1) * SECOND, {BOT: contents}))
+    assert (signal.name in learning.freeze({signal.name: signal}).series) is watched
