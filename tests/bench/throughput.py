@@ -8,7 +8,8 @@ with OPENBLAS_NUM_THREADS=1 and compare rows of one run only, machines differ an
 from __future__ import annotations
 
 import argparse
-import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -136,8 +137,21 @@ def main() -> None:
         batches = measure(decoded(list(raws(log))), app.make_scorers(config), "model", ["segment"])
         readings, seconds = step_cost(batches, config)
         print(f"\nclosing a slice and judging its window: {seconds * 1e3:.1f} ms of CPU for {readings} readings")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"\npeak memory of this process, all batches held at once: {peak:.0f} MiB")
+        peak = replay_memory(log, Path(folder))
+    print(f"peak memory of `driftd replay` over the same log: {peak:.0f} MiB")
+
+
+def replay_memory(log: Path, folder: Path) -> float:
+    """Peak memory in MiB of the command in a process of its own, by the kernel's high-water mark."""
+    (folder / "driftd.yaml").write_text("{windows: [12s], reference: {size: 72s}, lateness: 0s}", encoding="utf-8")
+    arguments = ["replay", "-c", str(folder / "driftd.yaml"), "--out", str(folder / "own"), str(log)]
+    code = (
+        "import atexit, pathlib, sys; from monitor.__main__ import main;"
+        "atexit.register(lambda: print(pathlib.Path('/proc/self/status').read_text(), file=sys.stderr)); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], check=False, capture_output=True, text=True)
+    (kilobytes,) = (line.split()[1] for line in done.stderr.splitlines() if line.startswith("VmHWM"))
+    return int(kilobytes) / 1024
 
 
 def stages(log: Path, config: Config, folder: str) -> Iterator[tuple[str, float]]:
