@@ -24,7 +24,8 @@ BLOCKS = (1, 2, 3, 4, 6, 12)
 """Slices that may make up a step, chosen by how far slices correlate."""
 _LONG = 12
 """Slices over which correlation is summed up, and at least two steps."""
-_ABOUT_ONE = 1.25
+_LITTLE, _CLEARLY = 0.25, 1.645
+"""More variance than this, or than this many standard errors of it, is a reason for longer steps (one-sided, 5 %)."""
 _CORRELATIONS: Floats = np.array([0.0, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1])
 _INNER: Floats = np.linspace(-4.5, 4.5, 19)
 """Posterior standard deviations at which the null is laid out."""
@@ -68,8 +69,8 @@ def log_likelihood(successes: Floats, trials: Floats, rates: Floats) -> Floats:
 def step_length(number: Ints, successes: Floats, trials: Floats) -> tuple[int, float]:
     """Slices to a step, and how much more the sum of such steps varies than if they were independent (at least 1).
 
-    The least of BLOCKS whose steps sum up as independent ones do, to a quarter of the variance; else the greatest, and
-    a standard error of the estimate on top.
+    The least of BLOCKS whose steps sum up as independent ones do, to a quarter of the variance or to what chance can do
+    to the estimate of it; else the greatest, and a standard error of the estimate on top.
     """
     total = max(float(trials.sum()), 1.0)
     excess = successes - float(successes.sum()) / total * trials
@@ -80,7 +81,7 @@ def step_length(number: Ints, successes: Floats, trials: Floats) -> tuple[int, f
         lags = max(_LONG // block, 2)
         more = _long_run(names, score, lags)
         error = 2 * np.sqrt(lags / 3 / max(len(score), 1))
-        if more <= _ABOUT_ONE:
+        if more <= 1 + max(_LITTLE, _CLEARLY * error):
             return block, max(more, 1.0)
     return BLOCKS[-1], float(more + error)
 

@@ -30,7 +30,11 @@ LEAST_REFERENCE_UNITS = 240
 LEAST_WINDOWS = 6
 """A reference is at least this many windows long."""
 
-_UNITS_OF_EFFECT = {"rate": "difference of rates", "category": "total variation"}
+_UNITS_OF_EFFECT = {
+    "rate": "difference of rates",
+    "stretch": "difference of rates in the strongest stretch",
+    "category": "total variation",
+}
 Key = tuple[str, str, str]
 """Stream, segment ('' for none) and signal: what readings are ordered by."""
 
@@ -147,7 +151,7 @@ class Judge:
                 value=_number(found.value[row]),
                 reference_value=_number(found.reference_value[row]),
                 effect=_number(found.effect[row]),
-                effect_unit=_UNITS_OF_EFFECT["rate"],
+                effect_unit=_UNITS_OF_EFFECT["stretch" if found.stretching[row] else "rate"],
                 p_value=float(found.p_value[row]),
                 threshold=float(found.threshold[row]),
                 tail="anytime",

@@ -37,6 +37,8 @@ class Rates:
     value: Floats
     reference_value: Floats
     decided: Flags
+    stretching: Flags
+    """Whether `effect` is that of the strongest stretch of slices, not of the window."""
     records: Ints
     units: Ints
 
@@ -95,7 +97,8 @@ class RateTable:
         stretch = np.array([self._stretch(row) for row in range(len(self.series))])
         beyond = p_value <= spent
         decided = evidence.drifting | (beyond & (np.abs(stretch) >= matters))
-        effect = np.where(beyond & ~evidence.drifting, stretch, here)
+        stretching = beyond & ~evidence.drifting
+        effect = np.where(stretching, stretch, here)
         more = np.array([null.more for null in evidence.nulls])
         noise = 2 * np.sqrt(usual * (1 - usual) * more / np.maximum(units, 1))
         self._follow(decided, (n > 0) & (np.abs(here) < np.maximum(matters, noise)))
@@ -107,6 +110,7 @@ class RateTable:
             value,
             usual,
             decided,
+            stretching,
             n,
             units,
         )
