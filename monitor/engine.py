@@ -15,12 +15,13 @@ import msgspec
 from monitor.calibration import FalseAlarmSettings
 from monitor.model import Alert, AlertChange, AlertKey, Blob, Level, Reading, Scope, Scored, Signal, Verdict
 from monitor.readings import LEAST_WINDOWS, Judge, Key, budget_of, key_of, learning_readings
-from monitor.readings.levels import Measured, measure
+from monitor.readings.levels import NOTHING, Measured, measure
 from monitor.reference import Learning, ReferenceSettings, ScopeReference
 from monitor.rules import LevelSettings, RuleSettings, next_deadline, selects, step
 from monitor.settings import format_duration, format_time
 from monitor.slices import OpenSlices, StreamSettings
-from monitor.windows import SLICES, Contents, Rings, Slice, add_contents
+from monitor.summaries import merged
+from monitor.windows import SLICES, Contents, Rings, Slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,23 +195,27 @@ class Engine:
             return
         for scope in self.known_scopes():
             parts = [found.scopes[scope] for _, found in window if scope in found.scopes]
-            contents = add_contents(parts) if parts else Contents()
             for rule, on in asked:
-                for name, measured in self._measured(rule, on, scope, contents).items():
-                    n = contents.records if name == "volume" else contents.summaries[name].n
-                    level = Level(rule.name, now, size, scope.stream, scope.segment, name, *measured, n)
-                    self.levels[rule.name, size, scope, name] = level
+                for name in (*self.plan.signals, "volume"):
+                    key = (rule.name, size, scope, name)
+                    measured = self._measured(on, name, parts) if selects(rule, scope, name) else None
+                    if measured is None and key in self.levels:  # it was there and is not any more
+                        measured = (Measured(0.0, 0.0, 0.0) if on.value == "count" else NOTHING), 0
+                    if measured is not None:
+                        value, n = measured
+                        self.levels[key] = Level(rule.name, now, size, scope.stream, scope.segment, name, *value, n)
 
     @staticmethod
-    def _measured(rule: RuleSettings, on: LevelSettings, scope: Scope, contents: Contents) -> dict[str, Measured]:
-        found = {
-            name: measure(summary, on.value, on.q)
-            for name, summary in contents.summaries.items()
-            if selects(rule, scope, name)
-        }
-        if on.value == "count" and selects(rule, scope, "volume"):
-            found["volume"] = Measured(*([float(contents.records)] * 3))
-        return found
+    def _measured(on: LevelSettings, name: str, parts: Sequence[Contents]) -> tuple[Measured, int] | None:
+        """What one signal of a window comes to, and from how many records; None where it has none."""
+        if name == "volume":
+            records = sum(part.records for part in parts)
+            return (Measured(*([float(records)] * 3)), records) if on.value == "count" else None
+        found = [part.summaries[name] for part in parts if name in part.summaries]
+        if not found:
+            return None
+        summary = merged(found)
+        return measure(summary, on.value, on.q), summary.n
 
     def known_scopes(self) -> list[Scope]:
         """Every stream and segment that was seen, in the order of readings."""

@@ -21,7 +21,7 @@ class Measured(NamedTuple):
     high: float | None
 
 
-_NOTHING = Measured(None, None, None)
+NOTHING = Measured(None, None, None)
 
 
 def measure(summary: AnySummary, what: Measure, q: float | None = None) -> Measured:
@@ -37,7 +37,7 @@ def measure(summary: AnySummary, what: Measure, q: float | None = None) -> Measu
     if isinstance(summary, Category):
         raise ValueError(f"a category has no {what}")  # noqa: TRY004  the measure is wrong, not the type
     if not summary.n:
-        return _NOTHING
+        return NOTHING
     units = max(summary.cells.units(), 1)
     if what == "rate" or not isinstance(summary, Numeric):
         if isinstance(summary, Numeric) or what == "quantile":

@@ -1,0 +1,92 @@
+"""Steps of event time: levels of signals that come and go, leaps over empty time, state that goes out and in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from monitor.calibration import FalseAlarmSettings
+from monitor.engine import Engine, Plan, Step
+from monitor.model import Categories, Scored, Signal
+from monitor.reference import ReferenceSettings
+from monitor.rules import RuleSettings
+from monitor.settings import DAY, MINUTE, SECOND
+from monitor.slices import StreamSettings
+
+SIGNALS = {"chars": Signal("chars", "numeric"), "cost": Signal("cost", "numeric")}
+WINDOW = 12 * SECOND
+
+
+def level(name: str, **on: object) -> RuleSettings:
+    settings = {"name": name, "signal": "cost", "on": on, "window": "12s", "min_records": 1}
+    return RuleSettings.model_validate(settings)
+
+
+def engine(*rules: RuleSettings) -> Engine:
+    reference = ReferenceSettings(size="72s")
+    return Engine(Plan(SIGNALS, [WINDOW], StreamSettings(), reference, FalseAlarmSettings(), {}, rules))
+
+
+def records(begin: int, seconds: int, *, cost: float | None) -> Scored:
+    """Ten records a second of one stream."""
+    ts = begin + np.arange(seconds * 10) * 100
+    rng = np.random.default_rng(begin % 2**31)
+    none = np.zeros(len(ts), np.uint64)
+    return Scored(
+        ts=ts,
+        id_hash=ts.astype(np.uint64),
+        content_hash=ts.astype(np.uint64),
+        session_hash=none,
+        of_hash=none,
+        feedback_event=np.zeros(len(ts), bool),
+        stream=Categories(["bot"], np.zeros(len(ts), np.int32)),
+        segments={},
+        values={
+            "chars": rng.lognormal(5, 1, len(ts)),
+            "cost": np.full(len(ts), np.nan if cost is None else cost),
+        },
+    )
+
+
+def states(steps: Sequence[Step]) -> list[tuple[int, str, str]]:
+    return [(change.at // SECOND, change.rule, change.state) for step in steps for change in step.changes]
+
+
+def test_levels_of_a_signal_that_vanishes_are_not_those_of_its_last_window() -> None:
+    watched = engine(level("Dear", value="mean", above=1), level("Gone", value="count", below=5))
+    watched.add(records(0, 20, cost=3.0))
+    watched.add(records(20 * SECOND, 40, cost=None))
+    steps = list(watched.close(60 * SECOND))
+    assert states(steps) == [(1, "Dear", "firing"), (32, "Gone", "firing")]
+    (dear,) = (alert for alert in watched.alerts.values() if alert.rule == "Dear")
+    assert dear.lost_since == 32 * SECOND, "its window holds no cost any more, so nothing is said of it"
+
+
+def test_empty_time_is_leapt_over_but_for_deadlines() -> None:
+    watched = engine(level("Dear", value="mean", above=1))
+    watched.add(records(0, 20, cost=3.0))
+    watched.add(records(100 * 365 * DAY, 20, cost=0.5))
+    steps = list(watched.close(100 * 365 * DAY + MINUTE))
+    assert len(steps) < 200
+    resolved = [at for at, rule, state in states(steps) if (rule, state) == ("Dear", "resolved")]
+    assert resolved == [(20 + 12 + DAY // SECOND)], "a day after there was too little data"
+
+
+def test_state_goes_out_and_comes_back() -> None:
+    rules = (RuleSettings(name="AnyDrift", signal=("*",), on="drift"), level("Dear", value="mean", above=1))
+    whole, first = engine(*rules), engine(*rules)
+    expected = []
+    for begin in range(0, 180, 20):
+        whole.add(records(begin * SECOND, 20, cost=3.0 if begin > 100 else 0.5))
+        expected += list(whole.close((begin + 15) * SECOND))
+    found, kept = [], {}
+    for begin in range(0, 180, 20):
+        first.add(records(begin * SECOND, 20, cost=3.0 if begin > 100 else 0.5))
+        found += list(first.close((begin + 15) * SECOND))
+        for blob in first.blobs():
+            kept[blob.table, blob.key] = blob.data
+        first = engine(*rules)
+        first.restore([(table, key, data) for (table, key), data in kept.items() if data is not None])
+    assert found == expected
+    assert any(change.state == "firing" for step in found for change in step.changes)
