@@ -174,7 +174,7 @@ class Engine:
             if boundary or self._verdict(key) != reading.verdict:
                 due.append(reading)
             self.latest[key] = reading
-        self._measure_levels(size, now, window)
+        self._measure_levels(size, now, window, partial=partial)
         wanted = {key_of(reading.scope, reading.signal) for reading in due if reading.verdict != "learning"}
         distances = self.judges[size].distances(window, wanted)
         return [
@@ -186,14 +186,18 @@ class Engine:
         known = self.latest.get(key)
         return known.verdict if known else None
 
-    def _measure_levels(self, size: int, now: int, window: Sequence[tuple[int, Slice]]) -> None:
-        """What level rules look at, for every scope and signal that they select."""
+    def _measure_levels(self, size: int, now: int, window: Sequence[tuple[int, Slice]], *, partial: bool) -> None:
+        """What level rules look at, for every scope and signal that they select, once the window is full.
+
+        A window that the end of the data cuts short is not counted: it holds fewer records for no reason.
+        """
         asked = [
             (rule, rule.on) for rule in self.plan.rules if isinstance(rule.on, LevelSettings) and rule.window == size
         ]
-        if not asked:
-            return
-        for scope in self.known_scopes():
+        asked = [(rule, on) for rule, on in asked if not (partial and on.value == "count")]
+        for scope in self.known_scopes() if asked else ():
+            if now - size < (self.learning.get(scope) or self.references[scope]).begin:
+                continue
             parts = [found.scopes[scope] for _, found in window if scope in found.scopes]
             for rule, on in asked:
                 for name in (*self.plan.signals, "volume"):

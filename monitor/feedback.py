@@ -1,4 +1,4 @@
-"""Feedback events that do not say which stream they belong to wait for the exchange they are about.
+"""Feedback events that do not say which stream and segments they belong to wait for the exchange they are about.
 
 An event is joined by the id of its exchange, which may come later in another partition; it waits until the watermark
 has passed its own slice and is then counted `unjoined`. Pure; the table of exchanges is bounded and forgets whole
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 import numpy as np
 
-from monitor.model import Blob, Categories, Ints, Scored, concatenate
+from monitor.model import Blob, Categories, Flags, Ints, Scored, concatenate
 
 REMEMBERED = 200_000
 """Exchanges before the end of its slice that feedback can be joined to, at least those of the slice."""
@@ -32,8 +32,11 @@ class Joins:
     _written: set[int] = field(default_factory=set)
 
     def take(self, records: Scored) -> Scored | None:
-        """Note exchanges, set aside events that need one, and return what can be counted now."""
-        astray = records.feedback_event & (records.stream.codes < 0)
+        """Note exchanges, set aside events that lack what theirs may know, and return what can be counted now."""
+        lacking = records.stream.codes < 0
+        for column in records.segments.values():
+            lacking = lacking | ((column.codes < 0) & (records.of_hash != 0))
+        astray = records.feedback_event & lacking
         self._remember(records.take(np.flatnonzero(~records.feedback_event)))
         if not astray.any():
             return records
@@ -76,9 +79,22 @@ class Joins:
         return joined, unjoined
 
     def _joined(self, events: Scored) -> Scored | None:
-        """The events whose exchange is known, with its stream, and its segments where they have none."""
+        """The events that have a stream, of their own or of their exchange, with its segments where they have none."""
+        hit, rows, known = self._found(events)
+        if known is not None:
+
+            def filled(own: Categories, other: Categories) -> Categories:
+                return _filled(own, Categories(other.names, np.where(hit, other.codes[rows], -1).astype(np.int32)))
+
+            segments = {label: filled(column, known.segments[label]) for label, column in events.segments.items()}
+            events = replace(events, stream=filled(events.stream, known.stream), segments=segments)
+        kept = np.flatnonzero(events.stream.codes >= 0)
+        return events.take(kept) if len(kept) else None
+
+    def _found(self, events: Scored) -> tuple[Flags, Ints, Scored | None]:
+        """Which events have an exchange, and where it is among all that are remembered."""
         if not self.exchanges:
-            return None
+            return np.zeros(len(events), bool), np.zeros(len(events), np.int64), None
         known = concatenate([self.exchanges[start] for start in sorted(self.exchanges)])
         order = np.argsort(known.id_hash, kind="stable")
         ids = known.id_hash[order]
@@ -86,13 +102,7 @@ class Joins:
         ends, piece = np.unique(events.ts // self.size * self.size + self.size, return_inverse=True)
         first = np.array([self._remembered_from(end) for end in ends.tolist()])[piece]
         when = known.ts[order[at]]
-        found = np.flatnonzero((ids[at] == events.of_hash) & (first <= when) & (when < ends[piece]))
-        if not len(found):
-            return None
-        exchange = known.take(order[at[found]])
-        kept = events.take(found)
-        segments = {label: _filled(column, exchange.segments[label]) for label, column in kept.segments.items()}
-        return replace(kept, stream=exchange.stream, segments=segments)
+        return (ids[at] == events.of_hash) & (first <= when) & (when < ends[piece]), order[at], known
 
     def _remembered_from(self, end: int) -> int:
         """Start of the first piece that an event before `end` can still be joined to."""

@@ -90,6 +90,7 @@ class Pipeline:
         for name, known in self.admission.partitions.items():
             self.admission.partitions[name] = replace(known, ended=name not in present)
         new = [name for name in present if name not in self.admission.partitions]
+        self._note([f"{name} is empty" for name in new if present[name]])
         self.admission.place({name: peeker.decode(self.source.peek(name, FOLLOWERS + 1))[0].ts for name in new})
 
     def _gather(self, wanted: list[str]) -> list[Raw]:

@@ -127,17 +127,17 @@ class Rings:
         """
         ended: list[tuple[int, Slice | None]] = []
         for finer, size in zip([None, *self.sizes], self.sizes, strict=False):
-            length = size // SLICES
+            length, slices = size // SLICES, self._slices[size]
             if now % length:
                 break
             if finer is not None:
                 parts = [s for start, s in sorted(self._slices[finer].items()) if now - length <= start < now]
                 if parts:
-                    self._slices[size][now - length] = add_slices(parts, now - length, now)
-            ended.append((size, self._slices[size].get(now - length)))
-        for size, slices in self._slices.items():
+                    slices[now - length] = add_slices(parts, now - length, now)
+            # Only when a slice of this size ends, so that whoever reads its window reads it once more when it is empty.
             for start in [start for start in slices if start < now - self._kept(size)]:
                 del slices[start]
+            ended.append((size, slices.get(now - length)))
         return ended
 
     def _kept(self, size: int) -> int:

@@ -58,7 +58,7 @@ def test_levels_of_a_signal_that_vanishes_are_not_those_of_its_last_window() -> 
     watched.add(records(0, 20, cost=3.0))
     watched.add(records(20 * SECOND, 40, cost=None))
     steps = list(watched.close(60 * SECOND))
-    assert states(steps) == [(1, "Dear", "firing"), (32, "Gone", "firing")]
+    assert states(steps) == [(12, "Dear", "firing"), (32, "Gone", "firing")]
     (dear,) = (alert for alert in watched.alerts.values() if alert.rule == "Dear")
     assert dear.lost_since == 32 * SECOND, "its window holds no cost any more, so nothing is said of it"
 
@@ -90,3 +90,23 @@ def test_state_goes_out_and_comes_back() -> None:
         first.restore([(table, key, data) for (table, key), data in kept.items() if data is not None])
     assert found == expected
     assert any(change.state == "firing" for step in found for change in step.changes)
+
+
+def test_a_coarse_window_is_read_once_more_when_it_is_empty() -> None:
+    """The finest slices are gone before it: what was there is not any more, and a level below is passed."""
+    few = RuleSettings.model_validate(
+        {"name": "Few", "signal": "volume", "on": {"value": "count", "below": 5}, "window": "144s"}
+    )
+    reference = ReferenceSettings(size="15m")
+    plan = Plan(SIGNALS, [WINDOW, 144 * SECOND], StreamSettings(), reference, FalseAlarmSettings(), {}, [few])
+    watched = Engine(plan)
+    watched.add(records(0, 300, cost=None))
+    watched.add(records(3 * DAY, 20, cost=None))
+    steps = list(watched.close(3 * DAY))
+    assert states(steps) == [(444, "Few", "firing")]
+
+
+def test_windows_that_are_not_full_or_cut_short_are_not_counted() -> None:
+    watched = engine(level("Few", value="count", below=119))
+    watched.add(records(0, 30, cost=1.0))
+    assert states(list(watched.close(40 * SECOND, partial_from=30 * SECOND))) == []

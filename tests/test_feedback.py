@@ -62,12 +62,20 @@ def test_an_event_takes_the_stream_and_the_segment_of_its_exchange() -> None:
     assert joined.values["feedback"].tolist() == [30.0, 40.0, 41.0]  # type: ignore[union-attr]
 
 
-def test_an_event_that_names_its_stream_does_not_wait() -> None:
+def test_an_event_that_names_its_stream_and_segment_does_not_wait() -> None:
     joins = Joins(SIZE)
-    mixed = batch([(30, 1, "a", None), (31, 1, None, None)], events=True)
-    assert said(joins.take(mixed)) == [(30, "a", None)]
+    mixed = batch([(30, 1, "a", "x"), (31, 1, None, None)], events=True)
+    assert said(joins.take(mixed)) == [(30, "a", "x")]
     assert joins.waiting is not None
     assert joins.newest == SIZE
+
+
+def test_an_event_of_a_known_stream_takes_the_segment_of_its_exchange_and_counts_without_it() -> None:
+    joins = Joins(SIZE)
+    joins.take(batch([(10, 1, "a", "x")], events=False))
+    assert joins.take(batch([(30, 1, "a", None), (31, 7, "a", None), (32, 8, None, None)], events=True)) is None
+    joined, unjoined = joins.release(SIZE)
+    assert (said(joined), unjoined) == ([(30, "a", "x"), (31, "a", None)], 1)
 
 
 def test_an_exchange_may_come_after_its_event_until_the_slice_of_the_event_is_over() -> None:

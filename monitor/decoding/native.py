@@ -145,7 +145,8 @@ class Native:
         columns: dict[str, Sequence[Any]] = dict(zip(_FIELDS, values, strict=True))
         columns |= {name: _as_text(columns[name]) for name in _NAMES}
         columns["id"] = self._identified(columns["id"], raw, kept)
-        columns["kind"] = [kind or "exchange" for kind in columns["kind"]]
+        kinds = zip(columns["kind"], columns["of"], strict=True)
+        columns["kind"] = [kind or ("exchange" if of is None else "feedback") for kind, of in kinds]
         columns["contexts"] = _joined_contexts(columns["contexts"], columns["context"])
         columns["labels"] = _joined_labels(columns["labels"], columns["segment"])
         columns["feedback"] = self._scores(columns["feedback"], raw, kept)
