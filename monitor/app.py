@@ -190,7 +190,7 @@ def _write(out: Path, store: Store, pipeline: Pipeline, seconds: float) -> Outco
         "seconds": round(seconds, 3),
         "records_per_second": round(sum(records.values()) / max(seconds, 1e-9), 1),
     }
-    _replace(out / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    _replace(out / "summary.json", [json.dumps(summary, indent=1, ensure_ascii=False).encode() + b"\n"])
     return Outcome(summary, changes)
 
 
@@ -215,15 +215,14 @@ def _thresholds(engine: Engine) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    _replace(path, (msgspec.json.encode(row) + b"\n" for row in rows))
+
+
+def _replace(path: Path, pieces: Iterable[bytes]) -> None:
+    """The whole file, or the one that was there."""
     temporary = path.with_name(path.name + ".part")
     with temporary.open("wb") as file:
-        file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
-    temporary.replace(path)
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
+        file.writelines(pieces)
     temporary.replace(path)
 
 

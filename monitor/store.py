@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -54,14 +53,19 @@ class StoreError(Exception):
 
 
 class Store:
-    """The open file. One process at a time: a second one is refused."""
+    """The open file. One process at a time may write: a second one is refused."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, writable: bool = True) -> None:
         self.path = path
-        self._lock = _locked(path)
-        self._db = sqlite3.connect(path, isolation_level=None)
+        self._lock = _locked(path) if writable else None
+        mode = "rwc" if writable else "ro"
+        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
         try:
-            self._prepare()
+            self._check()
+            if writable:
+                self._prepare()
+            elif not self._version:
+                raise StoreError(f"{path} is empty: no driftd has written it yet")
         except sqlite3.DatabaseError as error:
             self.close()
             raise StoreError(f"{path} is not a driftd store, or is damaged: {error}") from None
@@ -69,16 +73,21 @@ class Store:
             self.close()
             raise
 
-    def _prepare(self) -> None:
-        (version,) = self._db.execute("pragma user_version").fetchone()
-        if version > VERSION:
-            raise StoreError(f"{self.path} was written by a newer driftd (schema {version}; this one knows {VERSION})")
+    def _check(self) -> None:
+        """Refuse what another program, or a newer driftd, has made."""
+        (self._version,) = self._db.execute("pragma user_version").fetchone()
+        if self._version > VERSION:
+            raise StoreError(
+                f"{self.path} was written by a newer driftd (schema {self._version}; this one knows {VERSION})"
+            )
         (tables,) = self._db.execute("select count(*) from sqlite_master").fetchone()
-        if version == 0 and tables:
+        if self._version == 0 and tables:
             raise StoreError(f"{self.path} is a database of something else")
+
+    def _prepare(self) -> None:
         self._db.execute("pragma journal_mode = wal")
         self._db.execute("pragma synchronous = full")
-        if version == 0:
+        if self._version == 0:
             self._db.executescript(f"begin immediate; {_SCHEMA} pragma user_version = {VERSION}; commit")
 
     def commit(self, checkpoint: Checkpoint) -> None:
@@ -174,27 +183,15 @@ class Store:
     def close(self) -> None:
         """Let go of the file. Idempotent."""
         self._db.close()
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def read_only(path: Path) -> Store:
     """A store to look at while another process may be writing it. Raises StoreError where there is none."""
     if not path.is_file():
         raise StoreError(f"there is no store at {path}")
-    store = Store.__new__(Store)
-    store.path = path
-    store._lock = open("/dev/null")  # noqa: SIM115, PTH123, SLF001  nothing to lock
-    store._db = db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)  # noqa: SLF001
-    try:
-        with closing(db.execute("pragma user_version")) as found:
-            version = found.fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        store.close()
-        raise StoreError(f"{path} is not a driftd store, or is damaged: {error}") from None
-    if version != VERSION:
-        store.close()
-        raise StoreError(f"{path} has schema {version}; this driftd knows {VERSION}")
-    return store
+    return Store(path, writable=False)
 
 
 def _locked(path: Path) -> IO[str]:

@@ -264,3 +264,9 @@ def test_reading_only_wants_a_file(path: Path) -> None:
     with pytest.raises(StoreError, match="there is no store at"):
         read_only(path)
     assert not path.exists()
+
+
+def test_a_store_that_nobody_wrote_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "driftd.db").touch()
+    with pytest.raises(StoreError, match="is empty"):
+        read_only(tmp_path / "driftd.db")
