@@ -64,8 +64,6 @@ class Store:
             self._check()
             if writable:
                 self._prepare()
-            elif not self._version:
-                raise StoreError(f"{path} is empty: no driftd has written it yet")
         except sqlite3.DatabaseError as error:
             self.close()
             raise StoreError(f"{path} is not a driftd store, or is damaged: {error}") from None
@@ -191,6 +189,8 @@ def read_only(path: Path) -> Store:
     """A store to look at while another process may be writing it. Raises StoreError where there is none."""
     if not path.is_file():
         raise StoreError(f"there is no store at {path}")
+    if not path.stat().st_size:
+        raise StoreError(f"{path} is empty: no driftd has written it yet")
     return Store(path, writable=False)
 
 

@@ -212,7 +212,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     other.close()
     with pytest.raises(StoreError, match=rf"newer driftd \(schema {VERSION + 1}; this one knows {VERSION}\)"):
         Store(path)
-    with pytest.raises(StoreError, match=f"has schema {VERSION + 1}"):
+    with pytest.raises(StoreError, match="newer driftd"):
         read_only(path)
 
 
