@@ -184,7 +184,10 @@ class Evidence:
     """Log of the sum of e-processes after the last step, -inf before one."""
     strongest: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """Steps in the stretch of the strongest e-process."""
-    _blocks: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    blocks: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """Of each null: slices to a step, variance of a sum over that of independent units, correlation within a slice."""
+    more: Floats = field(default_factory=lambda: np.empty(0))
+    correlations: Floats = field(default_factory=lambda: np.empty(0))
     _rates: Floats = field(default_factory=lambda: np.empty((0, 0)))
     _changed: Floats = field(default_factory=lambda: np.empty((0, 0)))
     """Weight of each grid point in the alternative, and below in the null."""
@@ -194,7 +197,8 @@ class Evidence:
         """Add a series that has not begun."""
         grid = (len(null.rates), len(_CORRELATIONS))
         self.nulls.append(null)
-        self._blocks = np.append(self._blocks, null.block)
+        self.blocks, self.more = np.append(self.blocks, null.block), np.append(self.more, null.more)
+        self.correlations = np.append(self.correlations, null.correlation)
         self._rates = np.concatenate([self._rates.reshape(-1, grid[0]), null.rates[None]])
         points = grid[0] * grid[1]
         self._changed = np.concatenate([self._changed.reshape(-1, points), np.exp(null.log_alternative).reshape(1, -1)])
@@ -210,7 +214,7 @@ class Evidence:
     def step(self, slice_number: int, successes: Floats, trials: Floats) -> Flags:
         """Add one slice's units, shapes (S,); returns for which series a step was completed."""
         self.filling += np.stack([successes, trials], axis=1)
-        complete: Flags = (slice_number + 1) % self._blocks == 0
+        complete: Flags = (slice_number + 1) % self.blocks == 0
         rows = np.flatnonzero(complete)
         if len(rows):
             self.history[rows] = np.roll(self.history[rows], -1, axis=1)
@@ -231,7 +235,7 @@ class Evidence:
         births[np.arange(len(rows)), place] = number
         self._births[rows] = births
         grown = log_likelihood(counts[:, 0], counts[:, 1], self._rates[rows])[:, None]
-        grown /= np.array([self.nulls[row].more for row in rows])[:, None, None, None]
+        grown /= self.more[rows][:, None, None, None]
         self._sums[rows, place] = 0
         used = _used(births)
         if len(rows) == len(self.nulls):

@@ -91,7 +91,7 @@ class RateTable:
         usual = np.array([_rate(reference) for reference in self.series])
         value = np.where(n > 0, successes / np.maximum(n, 1), np.nan)
         here = np.where(n > 0, value - usual, 0.0)
-        spent = threshold * np.array([null.block for null in evidence.nulls])
+        spent = threshold * evidence.blocks
         p_value = np.exp(-np.maximum(evidence.log_sum, 0))
         units = np.array([found.units for found in counts], np.int64)
         stretch = np.array([self._stretch(row) for row in range(len(self.series))])
@@ -99,8 +99,7 @@ class RateTable:
         decided = evidence.drifting | (beyond & (np.abs(stretch) >= matters))
         stretching = beyond & ~evidence.drifting
         effect = np.where(stretching, stretch, here)
-        more = np.array([null.more for null in evidence.nulls])
-        noise = 2 * np.sqrt(usual * (1 - usual) * more / np.maximum(units, 1))
+        noise = 2 * np.sqrt(usual * (1 - usual) * evidence.more / np.maximum(units, 1))
         self._follow(decided, (n > 0) & (np.abs(here) < np.maximum(matters, noise)))
         return Rates(
             p_value,
@@ -135,12 +134,10 @@ class RateTable:
         Evidence grows by the divergence KL of the new rate from the old, for each unit that counts: those of the
         window, fewer where units of a step or steps go together, against those of the reference.
         """
-        nulls = self.evidence.nulls
-        usual = np.array([null.rate for null in nulls])[:, None]
-        together = np.array([null.correlation for null in nulls])
-        more = np.array([null.more for null in nulls])
-        a_step = units * np.array([null.block for null in nulls]) / SLICES
-        effective = units / (1 + np.maximum(a_step - 1, 0) * together) / more
+        more = self.evidence.more
+        usual = np.array([null.rate for null in self.evidence.nulls])[:, None]
+        a_step = units * self.evidence.blocks / SLICES
+        effective = units / (1 + np.maximum(a_step - 1, 0) * self.evidence.correlations) / more
         of_reference = np.array([max(reference.slices[self.size].total, 1) for reference in self.series]) / more
         both = (effective * of_reference / np.maximum(effective + of_reference, 1))[:, None]
         needed = (np.log(_ALTERNATIVES) - np.log(spent))[:, None]
