@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
-from monitor.model import Column, Position, Raw, Records, Signal
+from monitor.model import Position, Raw, Records, Scores, Signal, Transcripts
 
 
 class Source(Protocol):
@@ -55,10 +55,28 @@ class Scorer(Protocol):
         """The signals that `score` returns, in the same order whatever the records are."""
         ...
 
-    def score(self, records: Records) -> dict[str, Column]:
+    def score(self, records: Records) -> Scores:
         """A column for every signal, one entry a record.
 
         A batch MUST score as its records do one by one, an empty batch included; NaN or -1 means "no observation".
+        What a scorer raises of one record makes that record unscored, not the batch.
+        """
+        ...
+
+
+class SampleScorer(Protocol):
+    """Makes signals that cost model time from the sampled exchanges of one slice of one stream."""
+
+    @property
+    def signals(self) -> Sequence[Signal]:
+        """The signals that `score` returns, all with `sample` set, in the same order whatever the exchanges are."""
+        ...
+
+    def score(self, transcripts: Transcripts) -> Scores:
+        """A column for every signal, one entry an exchange; NaN, a row of NaN or -1 means "no observation".
+
+        The same transcripts in the same order MUST give the same bytes, whatever was scored before. Of a batch and of
+        its exchanges one by one, numbers MUST agree to 1e-4.
         """
         ...
 

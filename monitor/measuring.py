@@ -62,7 +62,7 @@ def _joined(batches: Sequence[Records]) -> Records:
 def _measure(records: Records, scorers: Sequence[Scorer], stream: str, segments: Sequence[str]) -> Scored:
     values: dict[str, Column] = {}
     for scorer in scorers:
-        values.update(scorer.score(records))
+        values.update(scorer.score(records).columns)
     feedback = ~exchanges(records)
     return Scored(
         ts=records.ts,

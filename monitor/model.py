@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["numeric", "rate", "category", "level"]
+Kind = Literal["numeric", "rate", "category", "vector", "level"]
 Scale = Literal["log", "unit"]
 Verdict = Literal["ok", "drift", "insufficient", "learning"]
 AlertState = Literal["inactive", "pending", "firing", "resolved"]
@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
+Vectors = NDArray[np.float32]
+"""One row a record; a row of NaN is no observation."""
 
 OTHER = "other"
 """Name of the bucket for whatever a cap leaves out: streams, segments, categories."""
@@ -91,6 +93,37 @@ class Records:
     def __len__(self) -> int:
         return len(self.ts)
 
+    def take(self, rows: NDArray[Any]) -> Records:
+        """The records at `rows` (indices), in that order."""
+        at = rows.tolist()
+        return Records(
+            self.partition,
+            self.offsets[rows],
+            self.id_hash[rows],
+            self.content_hash[rows],
+            self.ts[rows],
+            {name: [column[i] for i in at] for name, column in self.columns.items()},
+            None if self.append is None else self.append[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Transcripts:
+    """What was said in some exchanges, one entry an exchange: what sample signals are measured on."""
+
+    prompt: NDArray[np.object_]
+    """Text, or None."""
+    response: NDArray[np.object_]
+    contexts: NDArray[np.object_]
+    """A list of texts, or None."""
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    def take(self, rows: NDArray[Any]) -> Transcripts:
+        """The exchanges at `rows` (indices or a mask), in that order."""
+        return Transcripts(self.prompt[rows], self.response[rows], self.contexts[rows])
+
 
 @dataclass(frozen=True, slots=True)
 class Categories:
@@ -103,8 +136,19 @@ class Categories:
         return Categories(self.names, self.codes[rows])
 
 
-Column = Floats | Categories
-"""Numbers and rates are float64 with NaN for "no observation" (a rate is 0.0 or 1.0); categories carry their names."""
+Column = Floats | Categories | Vectors
+"""Numbers and rates are float64 with NaN for "no observation" (a rate is 0.0 or 1.0); categories carry their names;
+vectors are float32, one row a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a scorer made of a batch."""
+
+    columns: Mapping[str, Column]
+    """Signal name -> column."""
+    remarks: Mapping[str, Flags] = field(default_factory=dict)
+    """What the owner should know of how records were scored: name (`toxicity_language`) -> records it is true of."""
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -114,6 +158,12 @@ class Signal(msgspec.Struct, frozen=True):
     kind: Kind
     scale: Scale = "log"
     """Numeric only: `log` for positive amounts (1 % cells), `unit` for scores from 0 to 1 (0.001 cells)."""
+    sample: bool = False
+    """Measured on a sample of the exchanges of each slice, not on every record."""
+    fingerprint: str = ""
+    """Vectors only: which model with which settings made them; those of two are never added or compared."""
+    size: int = 0
+    """Vectors only: entries of one vector."""
 
 
 class Scope(NamedTuple):

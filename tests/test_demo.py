@@ -91,7 +91,7 @@ def test_changes_are_told_from_the_rest_of_a_log_that_stays_the_same() -> None:
 def test_refusals_are_in_voice_alone() -> None:
     def rates(begin: int, end: int) -> dict[str, float]:
         records = _decoded(_between(SupportBot(1), begin, end))
-        refused = np.asarray(Text().score(records)["response_refusal"])
+        refused = np.asarray(Text().score(records).columns["response_refusal"])
         where = np.array([labels["segment"] for labels in records.columns["labels"]])
         return {name: float(np.nanmean(refused[where == name])) for name in SEGMENTS}
 
@@ -103,7 +103,7 @@ def test_refusals_are_in_voice_alone() -> None:
 def test_the_shift_and_the_cut_are_in_the_text() -> None:
     def measured(begin: int, end: int) -> tuple[float, float]:
         records = _decoded(_between(SupportBot(1), begin, end))
-        signals = Text().score(records)
+        signals = Text().score(records).columns
         words, cut = np.asarray(signals["prompt_words"]), np.asarray(signals["response_truncated"])
         return float(np.quantile(words, 0.9)), float(np.nanmean(cut))
 

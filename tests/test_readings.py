@@ -102,7 +102,7 @@ class Watched:
 def numbers(values: dict[str, Column], name: str) -> Floats:
     column = values[name]
     assert not isinstance(column, Categories)
-    return column
+    return np.asarray(column, np.float64)
 
 
 def doubled(values: dict[str, Column]) -> dict[str, Column]:

@@ -16,7 +16,7 @@ def score(*rows: dict[str, Any]) -> dict[str, Column]:
     payloads = [msgspec.json.encode({"ts": 0, **row}) for row in rows]
     records, rejects = Native().decode(Raw("p", payloads, list(range(len(rows))), [], Position(0)))
     assert not rejects
-    return Operational().score(records)
+    return dict(Operational().score(records).columns)
 
 
 def values(column: Column) -> list[Any]:

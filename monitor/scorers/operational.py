@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from monitor.model import Categories, Column, Floats, Records, Signal
+from monitor.model import Categories, Column, Floats, Records, Scores, Signal
 from monitor.scorers.columns import categories, exchanges, numbers
 
 _AMOUNTS = ("latency_seconds", "time_to_first_token_seconds", "prompt_tokens", "response_tokens", "cost")
@@ -31,7 +31,7 @@ class Operational:
     def signals(self) -> Sequence[Signal]:
         return _SIGNALS
 
-    def score(self, records: Records) -> dict[str, Column]:
+    def score(self, records: Records) -> Scores:
         """A column for every signal, one entry a record."""
         exchange = exchanges(records)
         amounts = {name: numbers(records.columns[name]) for name in _AMOUNTS}
@@ -46,7 +46,7 @@ class Operational:
         columns["feedback"] = np.where(score > 0, 1.0, np.where(score < 0, 0.0, np.nan))
         for name, column in named.items():
             columns[name] = Categories(column.names, np.where(exchange, column.codes, np.int32(-1)))
-        return {signal.name: columns[signal.name] for signal in _SIGNALS}
+        return Scores({signal.name: columns[signal.name] for signal in _SIGNALS})
 
 
 def _errors(status: Categories) -> Floats:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from monitor.model import Column, Floats, Ints, Records, Signal
+from monitor.model import Floats, Ints, Records, Scores, Signal
 from monitor.scorers.characters import chunks, classify
 from monitor.scorers.columns import Texts, categories, exchanges, take
 from monitor.scorers.refusal import refuses
@@ -36,7 +36,7 @@ class Text:
     def signals(self) -> Sequence[Signal]:
         return _SIGNALS
 
-    def score(self, records: Records) -> dict[str, Column]:
+    def score(self, records: Records) -> Scores:
         """A column for every signal, one entry a record."""
         found: dict[str, Floats] = {}
         for side in _SIDES:
@@ -49,7 +49,7 @@ class Text:
         found["response_refusal"] = _refusal(strings, words)
         found["response_truncated"] = truncated(strings, words, reasons)
         exchange = exchanges(records)
-        return {signal.name: np.where(exchange, found[signal.name], np.nan) for signal in _SIGNALS}
+        return Scores({signal.name: np.where(exchange, found[signal.name], np.nan) for signal in _SIGNALS})
 
 
 def _measures(texts: Texts, *, repeats: bool) -> tuple[dict[str, Floats], Ints]:

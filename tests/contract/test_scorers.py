@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from monitor.contracts import Scorer
 from monitor.decoding import Native
-from monitor.model import Categories, Column, Position, Raw, Records, Signal
+from monitor.model import Categories, Column, Position, Raw, Records, Scores, Signal
 from monitor.scorers import SCORERS
 
 Row = dict[str, Any]
@@ -91,7 +91,7 @@ def named(column: Column) -> list[Any]:
 
 def law_declared_columns(scorer: Scorer, rows: Sequence[Row]) -> None:
     """Every declared signal has its column, in the order declared, of its kind, with one entry a record."""
-    columns = scorer.score(decoded(rows))
+    columns = scorer.score(decoded(rows)).columns
     assert list(columns) == [signal.name for signal in scorer.signals]
     assert len(set(columns)) == len(columns)
     for signal in scorer.signals:
@@ -111,15 +111,15 @@ def law_declared_columns(scorer: Scorer, rows: Sequence[Row]) -> None:
 
 def law_batch_equals_singles(scorer: Scorer, rows: Sequence[Row]) -> None:
     """A batch scores as its records do one by one, bit for bit."""
-    whole = scorer.score(decoded(rows))
-    singles = [scorer.score(decoded([row])) for row in rows]
+    whole = scorer.score(decoded(rows)).columns
+    singles = [scorer.score(decoded([row])).columns for row in rows]
     for signal in scorer.signals:
         assert named(whole[signal.name]) == [value for one in singles for value in named(one[signal.name])], signal
 
 
 def law_values_in_range(scorer: Scorer, rows: Sequence[Row]) -> None:
     """Rates are 0 or 1, unit scores from 0 to 1, log amounts finite and not negative; or NaN."""
-    columns = scorer.score(decoded(rows))
+    columns = scorer.score(decoded(rows)).columns
     for signal in scorer.signals:
         column = columns[signal.name]
         if isinstance(column, Categories):
@@ -135,7 +135,7 @@ def law_values_in_range(scorer: Scorer, rows: Sequence[Row]) -> None:
 
 def law_nothing_from_nothing(scorer: Scorer, rows: Sequence[Row]) -> None:
     """A record without any field has no observation but of what is missing."""
-    columns = scorer.score(decoded([{"ts": 0} for _ in rows]))
+    columns = scorer.score(decoded([{"ts": 0} for _ in rows])).columns
     for signal in scorer.signals:
         expected = 1.0 if signal.name.endswith("_missing") else None if signal.kind == "category" else "nan"
         assert named(columns[signal.name]) == [expected] * len(rows), signal
@@ -144,7 +144,7 @@ def law_nothing_from_nothing(scorer: Scorer, rows: Sequence[Row]) -> None:
 def law_feedback_counts_for_feedback(scorer: Scorer, rows: Sequence[Row]) -> None:
     """A feedback event has no observation but of `feedback`."""
     events = [row | {"kind": "feedback", "feedback": row.get("feedback") or 0.5} for row in rows]
-    columns = scorer.score(decoded(events))
+    columns = scorer.score(decoded(events)).columns
     for signal in scorer.signals:
         if signal.name != "feedback":
             assert set(named(columns[signal.name])) <= {"nan", None}, signal
@@ -207,9 +207,9 @@ class Planted:
     def signals(self) -> Sequence[Signal]:
         return self.scorer.signals
 
-    def score(self, records: Records) -> dict[str, Column]:
-        columns = self.scorer.score(records)
-        return {**columns, **self.spoil(columns, records)} if len(records) else columns
+    def score(self, records: Records) -> Scores:
+        columns = dict(self.scorer.score(records).columns)
+        return Scores({**columns, **self.spoil(columns, records)} if len(records) else columns)
 
 
 def _centred(columns: dict[str, Column], _: Records) -> Mapping[str, Column]:

@@ -19,7 +19,7 @@ from monitor import app
 from monitor.config import Config, parse
 from monitor.contracts import Scorer
 from monitor.engine import Step
-from monitor.model import Column, Records, Signal
+from monitor.model import Records, Scores, Signal
 from monitor.pipeline import Pipeline
 
 START = 1_767_225_600_000
@@ -140,8 +140,9 @@ class Few:
     def signals(self) -> Sequence[Signal]:
         return [signal for signal in self.scorer.signals if signal.name in SIGNALS]
 
-    def score(self, records: Records) -> dict[str, Column]:
-        return {name: column for name, column in self.scorer.score(records).items() if name in SIGNALS}
+    def score(self, records: Records) -> Scores:
+        columns = self.scorer.score(records).columns
+        return Scores({name: column for name, column in columns.items() if name in SIGNALS})
 
 
 @contextmanager
