@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from monitor import __version__
+from monitor import __version__, reference_commands
+from monitor.terminal import failures, few, opened, progress, stop, table
 
 if TYPE_CHECKING:
+    from monitor.acceptance import Acceptance
     from monitor.app import Outcome
-    from monitor.pipeline import Pipeline
+    from monitor.model import AlertChange
 
 app = typer.Typer(
     name="driftd",
@@ -29,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(reference_commands.app)
 ConfigPath = Annotated[
     Path | None, typer.Option("-c", "--config", metavar="FILE", help="Configuration (YAML). Without it: the defaults.")
 ]
@@ -48,29 +45,6 @@ def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,  # noqa: FBT002
 ) -> None:
     pass
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Turn what goes wrong into a sentence on standard error and an exit code."""
-    from monitor.app import UsageError  # noqa: PLC0415  `driftd --help` needs none of it
-    from monitor.config import ConfigError  # noqa: PLC0415
-    from monitor.store import StoreError  # noqa: PLC0415
-
-    try:
-        yield
-    except (UsageError, ConfigError) as error:
-        _stop(2, str(error))
-    except StoreError as error:
-        _stop(3, str(error))
-    except OSError as error:
-        _stop(3, f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
-
-
-def _stop(code: int, text: str) -> NoReturn:
-    for line in text.splitlines():
-        typer.echo(f"driftd: {line}", err=True)
-    raise typer.Exit(code) from None
 
 
 @app.command()
@@ -93,60 +67,16 @@ def replay(
     from monitor import app as wiring  # noqa: PLC0415
     from monitor.config import Config, load  # noqa: PLC0415
 
-    with _failures():
+    with failures():
         settings = Config() if config is None else load(config)
         try:
-            with _progress() as show:
+            with progress() as show:
                 outcome = wiring.replay(settings, out, logs or [], resume=resume, on_commit=show)
         except KeyboardInterrupt:
             hint = "the same command goes on" if resume else "the same command with --resume goes on"
-            _stop(130, f"interrupted; {out} keeps what was committed, and {hint}")
+            stop(130, f"interrupted; {out} keeps what was committed, and {hint}")
         _report(outcome, out)
     raise typer.Exit(1 if outcome.fired else 0)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Pipeline], None]]:
-    """A bar on a terminal; called after each commit. Its length is known where no file is compressed."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-    console = Console(stderr=True)
-    columns = BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    sizes: list[Mapping[str, int] | None] = []
-    last = [(time.monotonic(), -1)]
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("reading", total=None)
-
-        def show(pipeline: Pipeline) -> None:
-            if not console.is_terminal:
-                return
-            sizes[:] = sizes or [_sizes(pipeline.source.partitions())]
-            now, count = time.monotonic(), sum(pipeline.fates().values())
-            (then, before), last[0] = last[0], (now, count)
-            rate = (count - before) / max(now - then, 1e-9) if before >= 0 else None
-            progress.update(task, description=_headway(pipeline, count, rate))
-            if sizes[0]:
-                done = sum(pipeline.positions[name].offset for name in sizes[0] if name in pipeline.positions)
-                progress.update(task, completed=done, total=sum(sizes[0].values()))
-
-        yield show
-
-
-def _sizes(partitions: Iterable[str]) -> dict[str, int] | None:
-    """Bytes of each file; None where one is compressed or no file, so that its positions are no share of its size."""
-    names = list(partitions)
-    plain = all(not name.endswith((".gz", ".zst")) and Path(name).is_file() for name in names)
-    return {name: Path(name).stat().st_size for name in names} if plain else None
-
-
-def _headway(pipeline: Pipeline, count: int, rate: float | None) -> str:
-    from monitor.settings import format_time  # noqa: PLC0415  with the command
-
-    watermark, live = pipeline.admission.watermark, len(pipeline.engine.alerts)
-    parts = [f"{count:,} records"]
-    parts += [] if rate is None else [f"{rate:,.0f}/s"]
-    parts += [] if watermark is None else [f"up to {format_time(watermark)[:19]}Z"]
-    return ", ".join([*parts, f"{live} alert{'' if live == 1 else 's'} live"])
 
 
 def _report(outcome: Outcome, out: Path) -> None:
@@ -157,9 +87,9 @@ def _report(outcome: Outcome, out: Path) -> None:
     fired = [
         change for change in outcome.changes if change.state in {"firing", "resolved"} and change.reason != "joined"
     ]
-    rows = [(f"{format_time(c.at)[:19]}Z", c.rule, c.state, c.stream, c.segment or "", _few(c.signals)) for c in fired]
+    rows = [(f"{format_time(c.at)[:19]}Z", c.rule, c.state, c.stream, c.segment or "", few(c.signals)) for c in fired]
     columns = ("at", "rule", "state", "stream", "segment", "signals")
-    console.print(_table("alerts" if fired else "no alerts", columns, rows))
+    console.print(table("alerts" if fired else "no alerts", columns, rows))
     records = outcome.summary["records"]
     fates = ", ".join(f"{name} {count:,}" for name, count in records.items())
     seconds, rate = outcome.summary["seconds"], outcome.summary["records_per_second"]
@@ -171,25 +101,6 @@ def _report(outcome: Outcome, out: Path) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    """A table whose last column takes the room that is left."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column not in {"stream", "segment", "signals"})
-    for row in rows:
-        table.add_row(*map(escape, row))
-    return table
-
-
-def _few(names: Sequence[str]) -> str:
-    """The first four of many names.
-
-    >>> _few(["a", "b", "c", "d", "e"])
-    'a, b, c, d and 1 more'
-    """
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
 @app.command()
 def check(
     config: Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="Configuration (YAML).")],
@@ -198,12 +109,12 @@ def check(
 
     Exit: 0 nothing is wrong, 2 something is.
     """
-    from monitor.config import ConfigError, load  # noqa: PLC0415
+    from monitor.app import reference_file  # noqa: PLC0415
+    from monitor.config import load  # noqa: PLC0415
 
-    try:
-        load(config)
-    except ConfigError as error:
-        _stop(2, str(error))
+    with failures():
+        settings = load(config)
+        reference_file(settings, settings.signals.measured())
     typer.echo(f"{config}: ok")
 
 
@@ -215,21 +126,16 @@ def status(
 
     Exit: 0 said, 2 there is no store, 3 it cannot be read.
     """
-    from monitor.store import StoreError, read_only  # noqa: PLC0415
-
-    path = out / "driftd.db" if out.is_dir() else out
-    if not path.is_file():
-        _stop(2, f"there is no store at {path}")
-    try:
-        store = read_only(path)
-    except StoreError as error:
-        _stop(3, str(error))
+    store = opened(out)
+    accepted = reference_commands.acceptances(store)
     counts, live, notices = store.counts(), store.alerts(), store.notices()
     lines = [
         f"watermark  {store.meta().get('watermark') or 'none yet'}",
         f"partitions {len(store.positions())}",
         f"records    {sum(counts.values()):,}",
         *(f"  {name:<12}{count:,}" for name, count in sorted(counts.items())),
+        *([f"reference  {store.meta()['reference']}"] if "reference" in store.meta() else []),
+        *(f"accepted   {_acceptance(said)}" for said in accepted),
         *(f"note: {notice}" for notice in notices),
     ]
     store.close()
@@ -237,8 +143,44 @@ def status(
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     columns = ("since", "rule", "state", "severity", "stream", "segment", "signals")
-    rows = [(f"{since[:19]}Z", *named, _few(signals.split(", "))) for *named, since, signals in live]
-    console.print(_table("live alerts" if live else "no live alerts", columns, rows))
+    rows = [(f"{since[:19]}Z", *named, few(signals.split(", "))) for *named, since, signals in live]
+    console.print(table("live alerts" if live else "no live alerts", columns, rows))
+
+
+def _acceptance(said: Acceptance) -> str:
+    from monitor.settings import format_time  # noqa: PLC0415
+
+    who = f" by {said.by}" if said.by else ""
+    why = f": {said.reason}" if said.reason else ""
+    return f"{said.alert} at {format_time(said.at)[:19]}Z{who} ({few(said.signals)}){why}"
+
+
+@app.command()
+def explain(
+    alert: Annotated[str, typer.Argument(metavar="ALERT", help="RULE/STREAM or RULE/STREAM/LABEL=VALUE.")],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a replay; or its store.")] = Path(),
+) -> None:
+    """Say what moved when an alert last fired: its signals by their share of the shift, before and after, and where.
+
+    Exit: 0 said, 2 there is no such alert or no store, 3 the store cannot be read.
+    """
+    from monitor.settings import format_time  # noqa: PLC0415
+
+    store = opened(out)
+    found: dict[str, list[AlertChange]] = {}
+    for change in store.changes():
+        name = "/".join(part for part in (change.rule, change.stream, change.segment) if part is not None)
+        if change.state in {"pending", "firing"} and change.reason != "joined":
+            found[name] = []
+        found.setdefault(name, []).append(change)
+    store.close()
+    if alert not in found:
+        stop(2, f"there is no alert {alert!r}; there are: {', '.join(sorted(found)) or 'none'}")
+    for change in found[alert]:
+        reason = "" if change.reason == change.state else f" ({change.reason})"
+        typer.echo(f"{format_time(change.at)[:19]}Z {change.state}{reason}: {change.summary}")
+        for line in (change.explanation or "").splitlines():
+            typer.echo(f"  {line}")
 
 
 @app.command()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, BinaryIO
@@ -13,13 +14,18 @@ from typing import Any, BinaryIO
 import msgspec
 
 from monitor.config import Config
-from monitor.contracts import Source
-from monitor.decoding import FORMATS
+from monitor.contracts import SampleScorer, Scorer, Source
+from monitor.decoding import make_decoder
 from monitor.engine import Engine, Plan, Step
 from monitor.measuring import signals_of
-from monitor.model import AlertChange, Position, Raw, Reading, Reject
+from monitor.model import AlertChange, Position, Raw, Reading, Reject, Signal
 from monitor.pipeline import Pipeline
-from monitor.scorers import SCORERS
+from monitor.redaction import redact
+from monitor.reference_file import ReferenceFile, ReferenceFileError, misfits, unpack
+from monitor.sampled import SampledSignals
+from monitor.scorers import SAMPLE_SCORERS, SCORERS, SampleScorerKind, ScorerKind
+from monitor.scorers.custom import Custom, custom_paths
+from monitor.scorers.encoder import ModelUnavailableError
 from monitor.settings import format_duration, format_time
 from monitor.sources import SOURCES
 from monitor.sources.files import FilesSettings
@@ -46,25 +52,69 @@ class Outcome:
         return any(change.state == "firing" for change in self.changes)
 
 
-def make_engine(config: Config) -> Engine:
-    """The engine of a configuration, without any state."""
-    scorers = make_scorers(config)
-    return Engine(
-        Plan(
-            signals_of(scorers),
-            config.windows,
-            config.streams,
-            config.reference,
-            config.false_alarms,
-            config.signals.matters,
-            config.all_rules(),
-        )
+def make_engine(config: Config, scorers: Sequence[Scorer] | None = None) -> Engine:
+    """The engine of a configuration, without any state; `scorers` of all records, where they are made already."""
+    scorers = make_scorers(config) if scorers is None else scorers
+    samples = SampledSignals(make_sample_scorers(config), keeps_text=config.content != "none")
+    signals = signals_of([*scorers, *samples.scorers])
+    plan = Plan(
+        signals,
+        config.windows,
+        config.streams,
+        config.reference,
+        config.false_alarms,
+        config.signals.matters,
+        config.all_rules(),
+        config.signals.sample,
+        reference_file(config, signals),
     )
+    return Engine(plan, samples, list if config.content == "full" else redact)
+
+
+def reference_file(config: Config, measured: Mapping[str, Signal]) -> ReferenceFile | None:
+    """The file that windows are held against, if it is a file. Raises UsageError where it cannot be, and says why."""
+    path = config.reference.path
+    if path is None:
+        return None
+    file = read_reference(path)
+    problems = misfits(file, config.windows, {name: s for name, s in measured.items() if s.kind != "level"})
+    if problems:
+        hint = "measure what it has, or build another one with `driftd reference build`"
+        raise UsageError("\n".join(f"{path}: {problem}; {hint}" for problem in problems))
+    return file
+
+
+def read_reference(path: Path) -> ReferenceFile:
+    """A file that `driftd reference build` made. Raises UsageError where it is none."""
+    try:
+        return unpack(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ReferenceFileError as error:
+        raise UsageError(str(error)) from None
 
 
 def make_scorers(config: Config) -> list[Any]:
     """The scorers that are on."""
-    return [row.make() for name, row in SCORERS.items() if getattr(config.signals, name)]
+    custom = [Custom(config.signals.custom)] if config.signals.custom else []
+    return [*_made(config, SCORERS), *custom]
+
+
+def make_sample_scorers(config: Config) -> list[SampleScorer]:
+    """The scorers of samples that are on. Raises UsageError where a model cannot be had."""
+    try:
+        return _made(config, SAMPLE_SCORERS)
+    except ModelUnavailableError as error:
+        raise UsageError(str(error)) from None
+
+
+def _made(config: Config, table: Mapping[str, ScorerKind] | Mapping[str, SampleScorerKind]) -> list[Any]:
+    chosen = {name: config.signals.chosen(name) for name in table}
+    return [
+        row.make() if row.settings is None else row.make(chosen[name])
+        for name, row in table.items()
+        if chosen[name] is not None
+    ]
 
 
 def replay(
@@ -94,25 +144,30 @@ def replay(
     if not logs and not resume:
         raise UsageError("no LOG to replay")
     with ExitStack() as stack:
-        source = _open(config, logs, growing=resume, stdin=stdin)
+        source = open_logs(config, logs, growing=resume, stdin=stdin)
         stack.callback(source.close)
+        engine = make_engine(config, scorers := make_scorers(config))
         out.mkdir(parents=True, exist_ok=True)
         store = Store(out / STORE)
         stack.callback(store.close)
         _same_plan(store, config)
+        _same_models(store, engine.plan.signals)
+        _same_reference(store, engine.plan.file)
+        custom = config.signals.custom
         pipeline = Pipeline(
             source,
-            FORMATS[config.sources[0].format if config.sources else "native"],
-            make_scorers(config),
-            make_engine(config),
+            partial(make_decoder, config.sources[0].format if config.sources else "native", custom_paths(custom)),
+            scorers,
+            engine,
             Admission(config.times()),
             store,
             on_commit,
             on_step,
+            excerpts=config.content != "none",
         )
         _resume(pipeline)
         pipeline.run(close=not resume or not logs)
-        return _write(out, store, pipeline, monotonic() - started)
+        return _write(out, store, pipeline, monotonic() - started, config.signals.left_out())
 
 
 class _NoLogs:
@@ -134,8 +189,8 @@ class _NoLogs:
         """Nothing to let go of."""
 
 
-def _open(config: Config, logs: Sequence[str], *, growing: bool, stdin: BinaryIO | None) -> Source:
-    """The source of the logs named on the command line."""
+def open_logs(config: Config, logs: Sequence[str], *, growing: bool = False, stdin: BinaryIO | None = None) -> Source:
+    """The source of the logs named on the command line. Raises UsageError."""
     if not logs:
         return _NoLogs()
     if not all(logs):
@@ -158,7 +213,9 @@ def _resume(pipeline: Pipeline) -> None:
 
 def _same_plan(store: Store, config: Config) -> None:
     """Refuse to go on with another configuration than the store was made with; remember it in a new one."""
-    text = config.model_dump_json(by_alias=True, exclude={"store", "sources"})
+    # of the sources only what decides how records are read
+    parts = {"store": True, "sources": {"__all__": {"kind", "paths", "max_record_bytes"}}, "reference": {"path"}}
+    text = config.model_dump_json(by_alias=True, exclude=parts)  # type: ignore[arg-type]  # sets within, as it may be
     known = store.meta().get("configuration")
     if known is not None and known != text:
         changed = [key for key, value in json.loads(text).items() if json.loads(known).get(key) != value]
@@ -169,8 +226,35 @@ def _same_plan(store: Store, config: Config) -> None:
     store.remember("configuration", text)
 
 
-def _write(out: Path, store: Store, pipeline: Pipeline, seconds: float) -> Outcome:
-    """The result's files, from what was committed."""
+def _same_models(store: Store, signals: Mapping[str, Signal]) -> None:
+    """Refuse to go on with other models than the store was made with; remember them in a new one."""
+    text = json.dumps({name: signal.fingerprint for name, signal in sorted(signals.items()) if signal.sample})
+    known = store.meta().get("models", text)
+    if known != text:
+        was, now = json.loads(known), json.loads(text)
+        changed = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
+        raise UsageError(
+            f"{store.path} was made with another embedding model, or without one ({', '.join(changed)} changed); "
+            "give another --out, or the model it was made with"
+        )
+    store.remember("models", text)
+
+
+def _same_reference(store: Store, file: ReferenceFile | None) -> None:
+    """Refuse to go on with another reference file than the store was made with; remember it in a new one."""
+    if file is None:
+        return
+    known = store.meta().get("reference", file.id)
+    if known != file.id:
+        raise UsageError(
+            f"{store.path} was made with the reference {known}, not with {file.id}; "
+            "give another --out, or the reference it was made with"
+        )
+    store.remember("reference", file.id)
+
+
+def _write(out: Path, store: Store, pipeline: Pipeline, seconds: float, notices: Sequence[str]) -> Outcome:
+    """The result's files, from what was committed; `notices` are of this run."""
     changes = list(store.changes())
     _write_lines(out / "readings.jsonl", map(reading_row, store.readings()))
     _write_lines(out / "alerts.jsonl", map(change_row, changes))
@@ -179,14 +263,16 @@ def _write(out: Path, store: Store, pipeline: Pipeline, seconds: float) -> Outco
     records = dict(pipeline.fates())
     summary = {
         "records": records,
+        "scoring": dict(sorted(pipeline.engine.slices.remarks.items())),
         "generated_ids": int(store.meta().get("generated_ids", "0")),
+        "reference": _reference(pipeline.engine.plan),
         "windows": [format_duration(size) for size in pipeline.engine.plan.sizes],
         "streams": sorted({scope.stream for scope in pipeline.engine.known_scopes()}),
         "alerts": {
             state: sum(c.state == state and c.reason != "joined" for c in changes) for state in ("firing", "resolved")
         },
         "thresholds": _thresholds(pipeline.engine),
-        "notices": [*store.notices(), *_still_learning(pipeline.engine)],
+        "notices": [*store.notices(), *notices, *_still_learning(pipeline.engine)],
         "seconds": round(seconds, 3),
         "records_per_second": round(sum(records.values()) / max(seconds, 1e-9), 1),
     }
@@ -194,12 +280,20 @@ def _write(out: Path, store: Store, pipeline: Pipeline, seconds: float) -> Outco
     return Outcome(summary, changes)
 
 
+def _reference(plan: Plan) -> dict[str, str]:
+    """What windows were held against."""
+    if plan.file is None:
+        return {"kind": plan.reference.kind}
+    times = {"from": format_time(plan.file.begin), "to": format_time(plan.file.end)}
+    return {"kind": plan.reference.kind, "id": plan.file.id, **times}
+
+
 def _still_learning(engine: Engine) -> list[str]:
     """Streams of which nothing could be judged."""
     return [
-        f"reference: {scope.stream} learns until {format_time(learning.end)}; nothing of it is judged before"
-        for scope, learning in sorted(engine.learning.items(), key=lambda item: item[0].stream)
-        if scope.segment is None
+        f"reference: {part.scope.stream} learns until {format_time(learning.end)}; nothing of it is judged before"
+        for part, learning in sorted(engine.baselines.learning.items(), key=lambda item: item[0].scope.stream)
+        if part.scope.segment is None and part.number == 0
     ]
 
 

@@ -19,12 +19,12 @@ denominator.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated
 
 import numpy as np
 import pydantic
-from scipy import special
+from scipy import linalg, special
 
 from monitor.model import Flags, Floats, Ints, Scope
 from monitor.settings import DAY, Duration, Settings
@@ -33,6 +33,10 @@ LAGS = 12
 """Lags 0 .. 11 of slice means are estimated: a window is twelve slices."""
 SUPPORTED = 1e-6
 """Tail probabilities that simulation supports; readings below say so."""
+FEW_SLICES = 70
+"""Slices of a reference below which the null of vectors is widened."""
+_NARROW = 128
+"""Bins above which matrices are too large for what is good enough for few."""
 _NOTHING = 1e-12
 """Variance below which a signal is a constant with rounding errors."""
 _POOL_UNITS = 10
@@ -116,6 +120,45 @@ def multinomial_within(shares: Floats, units: Floats) -> Floats:
     return np.diag(centre) - (shares * weight[:, None]).T @ shares / total
 
 
+def vector_within(
+    rows: Floats, of: Ints, sizes: Ints, *, means: Floats, seen: Floats, agreement: Floats
+) -> tuple[Floats, tuple[float, float, float]]:
+    """W of means over records that come in units; tr(WW), tr(WWW) without the bias of estimates, mean of (x_i'x_j)^3.
+
+    A slice's mean of M records varies by sum m_j^2 (x_j - x)(x_j - x)'/M^2, x_j being the mean of the m_j records of a
+    unit; W is that by the effective number of units M^2/sum m_j^2. Its trace follows from the lengths of the means
+    alone. Its shape comes from some units of each slice, drawn by their records (hence one more m_j as their weight),
+    and the others from units that are not the same, for pairs those of different slices.
+
+    Parameters
+    ----------
+    rows : means of some units, shape (n, p)
+    of, sizes : slice and records of each, shape (n,)
+    means : of all records of each slice, shape (R, p)
+    seen : effective number of units of each slice, shape (R,)
+    agreement : mean squared length of x_j in each slice, weighted by m_j^2; shape (R,)
+
+    """
+    weight = np.where(seen > 1 + 1e-6, seen**2 / np.maximum(seen - 1, 1e-6), 0)
+    spread = np.maximum(agreement - (means**2).sum(axis=1), 0)
+    trace = float(weight @ spread) / max(float(seen[weight > 0].sum()), 1e-300)
+    centred = (rows - means[of]) * np.sqrt(sizes)[:, None]
+    shape = centred.T @ centred
+    size = float(np.trace(shape))
+    if len(rows) < 2 or size <= 0 or trace <= 0:
+        return np.zeros_like(shape), (0.0, 0.0, 0.0)
+    apart = of[:, None] != of
+    weights, products = (sizes[:, None] * sizes)[apart].astype(np.float64), (centred @ centred.T)[apart]
+    pairs = max(float(weights.sum()), 1.0)
+    squares, cubes = float((products**2).sum()) / pairs, float((products**3 / np.sqrt(weights)).sum()) / pairs
+    scale, own = trace * float(sizes.sum()) / size, (centred**2).sum(axis=1)
+    # Of the trace of the cube, what comes of one unit twice or thrice is left out.
+    twice = 3 * float(own @ ((centred @ shape) * centred).sum(axis=1)) - 2 * float((own**3).sum())
+    triples = max(float(sizes.sum()) ** 3, 1.0)
+    cube = max(float((shape @ shape * shape).sum()) - twice, 0) / triples
+    return shape * (trace / size), (squares * scale**2, cube * scale**3, cubes * scale**3)
+
+
 def pool_bins(expected: Floats, units: float) -> Ints:
     """Labels 0, 1, ... that join neighbouring bins until each expects at least 10 of `units`; the last may join back.
 
@@ -186,6 +229,10 @@ class NullTerms:
     """Free dimensions of d."""
     lag_weights: Floats
     inverse: Floats
+    within_cube: Floats = field(default_factory=lambda: np.zeros(()))
+    """tr(DWDWDW); 0 where the lead tells enough of the skewness."""
+    skew: Floats = field(default_factory=lambda: np.zeros(()))
+    """Mean of (x'Dy)^3 over independent units: what makes windows of few units skewer than normal means would be."""
 
 
 def stack_terms(terms: Sequence[NullTerms]) -> NullTerms:
@@ -208,10 +255,36 @@ def null_terms(slices: ReferenceSlices, labels: Ints, metric: Floats) -> NullTer
     within = onto.T @ slices.within @ onto
     if np.trace(within) < _NOTHING:
         within = np.zeros_like(within)
-    trace, square = float(np.trace(within)), float((within * within).sum())
+    x = (slices.shares[slices.seen > 0] - slices.mean) @ onto
+    return _terms(slices, x, within, float((within * within).sum()), float(max(len(metric) - 1, 1)))
+
+
+def vector_terms(slices: ReferenceSlices, powers: tuple[float, float, float]) -> NullTerms:
+    """The terms of one series of vectors for the squared distance of mean features, D = I.
+
+    With fewer than FEW_SLICES slices the mean of the statistic is widened, the more the fewer there are.
+
+    Parameters
+    ----------
+    slices : features in the place of shares
+    powers : what `vector_within` says beside W, which would be too large if taken from it
+
+    """
+    x = slices.shares[slices.seen > 0] - slices.mean
+    square, cube, skew = powers
+    terms = _terms(slices, x, slices.within, square, float(len(slices.mean)))
+    terms = replace(terms, within_cube=np.asarray(cube), skew=np.asarray(skew))
+    if len(x) >= FEW_SLICES:
+        return terms
+    wider = 1 + 0.5 * np.sqrt(1 / max(len(x), 1) - 1 / FEW_SLICES)
+    return replace(terms, within=terms.within * wider, between=terms.between * wider)
+
+
+def _terms(slices: ReferenceSlices, x: Floats, within: Floats, square: float, rank: float) -> NullTerms:
+    """The terms from residuals `x` of the slices that were seen and from W, both in the metric D."""
     live = slices.seen > 0
+    trace = float(np.trace(within))
     number, units = slices.number[live], slices.units[live]
-    x = (slices.shares[live] - slices.mean) @ onto
     u = x * np.sqrt(units)[:, None]
     inverse_seen = float((units / slices.seen[live]).sum() / units.sum())
     pairs, weight, between = _lag_products(number, units, u)
@@ -222,7 +295,7 @@ def null_terms(slices: ReferenceSlices, labels: Ints, metric: Floats) -> NullTer
     link = _link(pairs, weight, kernel, len(u))
     own = shrink * kernel.sum() - kernel[0] * inverse_seen
     y = link @ u
-    across = float(np.einsum("sb,bc,sc->", u, within, y))
+    across = _across(u, within, y)
     lead_within, lead_between = _lead(u, link, within, own)
     return NullTerms(
         within=np.asarray(trace),
@@ -234,7 +307,7 @@ def null_terms(slices: ReferenceSlices, labels: Ints, metric: Floats) -> NullTer
         noise=np.asarray(_noise(u, pairs, link)),
         lead_within=np.asarray(lead_within),
         lead_between=np.asarray(lead_between),
-        rank=np.asarray(float(max(len(metric) - 1, 1))),
+        rank=np.asarray(rank),
         lag_weights=slices.lag_weights,
         inverse=np.asarray(slices.inverse),
     )
@@ -307,14 +380,32 @@ def _lead(u: Floats, link: Floats, within: Floats, own: float) -> tuple[float, f
     half, everything = len(u) // 2, slice(None)
     if half < 2:
         return float(np.linalg.eigvalsh(within)[-1]), 0.0
+    early, late, whole = (
+        _between(u, link, rows, within, own) for rows in (slice(0, half), slice(half, None), everything)
+    )
+    along = _top(whole)
     found = []
-    halves = ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half)))
-    for here, there in (*halves, (everything, everything), (everything, everything)):
-        direction = np.linalg.eigh(_between(u, link, here, within, own))[1][:, -1]
-        measured = _between(u, link, there, within, own)
+    for direction, measured in ((_top(early), late), (_top(late), early), (along, whole), (along, whole)):
         found.append((float(direction @ within @ direction), float(direction @ measured @ direction)))
     blocks = max(len(u) / LAGS, 1.0)
     return max(a for a, _ in found), sum(b for _, b in found) / len(found) * (1 + 2 * np.sqrt(2 / blocks))
+
+
+def _across(u: Floats, within: Floats, y: Floats) -> float:
+    """Sum of u_s' W y_s."""
+    if len(within) <= _NARROW:
+        return float(np.einsum("sb,bc,sc->", u, within, y))
+    return float(((u @ within) * y).sum())
+
+
+def _top(matrix: Floats) -> Floats:
+    """The direction in which a symmetric matrix is greatest."""
+    if len(matrix) <= _NARROW:
+        first: Floats = np.linalg.eigh(matrix)[1][:, -1]
+        return first
+    last = len(matrix) - 1
+    vectors: Floats = linalg.eigh(matrix, subset_by_index=[last, last], check_finite=False)[1]
+    return vectors[:, 0]
 
 
 def _between(u: Floats, link: Floats, rows: slice, within: Floats, own: float) -> Floats:
@@ -360,9 +451,45 @@ def null_moments(terms: NullTerms, units: Floats, seen: Floats) -> NullMoments:
     lead = own * terms.lead_within + ratio * np.maximum(terms.lead_between, 0)
     lead = np.asarray(np.clip(lead, total / np.maximum(trace, 1e-300), trace), np.float64)
     noise = terms.noise * (kernel.sum(axis=1) / even.sum(axis=1)) ** 2
+    if np.any(terms.within_cube):
+        cubes = (share**3 / np.maximum(seen, 1) ** 2).sum(axis=1)
+        third = terms.within_cube * (total / np.maximum(terms.within_square, 1e-300)) ** 1.5
+        lead = raised_lead(trace, total, lead, third + terms.skew * cubes**2 / 2)
+        noise = noise * _above_nothing((kernel * terms.between).sum(axis=1) / np.sqrt(np.maximum(noise, 1e-300)))
     return NullMoments(
         trace, total, np.asarray(lead), terms.rank, np.clip(2 * trace**2 / np.maximum(noise, 1e-300), 4, 1e6)
     )
+
+
+def _above_nothing(z: Floats) -> Floats:
+    """Variance of max(0, z + e), e standard normal: what is left of an estimate's noise where it counts from 0 on.
+
+    >>> _above_nothing(np.array([-4.0, 0.0, 4.0])).round(3).tolist()
+    [0.0, 0.341, 1.0]
+    """
+    density, below = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), special.ndtr(z)
+    mean = density + z * below
+    left: Floats = np.maximum((1 + z**2) * below + z * density - mean**2, 0)
+    return left
+
+
+def raised_lead(trace: Floats, square: Floats, lead: Floats, third: Floats) -> Floats:
+    """The lead that gives lead X_1 + weight X_m an eighth of the third cumulant of at least `third`.
+
+    The lead alone says too little of the tail where many eigenvalues fall off slowly.
+    """
+
+    def reached(lead: Floats) -> Floats:
+        rest = np.maximum(trace - lead, 1e-12 * trace)
+        return lead**3 + np.maximum(square - lead**2, 0) ** 2 / np.maximum(rest, 1e-300)
+
+    low, high = lead, np.maximum(np.sqrt(square), lead)
+    wanted = np.maximum(reached(low), third)
+    for _ in range(40):
+        middle = (low + high) / 2
+        short = reached(middle) < wanted
+        low, high = np.where(short, middle, low), np.where(short, high, middle)
+    return np.asarray(low, np.float64)
 
 
 def _weights(null: NullMoments) -> tuple[Floats, Floats, Floats]:

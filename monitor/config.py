@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import pydantic
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -21,11 +21,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from monitor.calibration import FalseAlarmSettings
-from monitor.decoding import FORMATS
+from monitor.decoding import FORMATS, FieldMap
 from monitor.model import Signal
 from monitor.reference import ReferenceSettings
 from monitor.rules import DEFAULT_RULES, EVENTS, LevelSettings, RuleSettings, built_in_rules, check_rules, with_built_in
-from monitor.scorers import SCORERS
+from monitor.sampling import SAMPLE
+from monitor.scorers import SAMPLE_SCORERS, SCORERS
+from monitor.scorers.custom import Custom, CustomSettings
+from monitor.scorers.embedding import EmbeddingSettings
+from monitor.scorers.embedding import available as unavailable
+from monitor.scorers.toxicity import ToxicitySettings
 from monitor.settings import HOUR, MINUTE, Duration, Settings, format_duration
 from monitor.slices import StreamSettings
 from monitor.sources.files import FilesSettings
@@ -43,7 +48,15 @@ _MEASURED = {
 }
 """What a level rule looks at -> the kinds of signal that have it."""
 
+_MAP_SUFFIXES = (".yaml", ".yml")
+"""What the name of a field map's file ends in."""
+
+_SIGNALS_OF = {name: row.signals for name, row in SCORERS.items()} | {
+    name: row.signals for name, row in SAMPLE_SCORERS.items()
+}
+"""Scorer -> its signals."""
 KeyPath = tuple[str | int, ...]
+S = TypeVar("S", bound=Settings)
 Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 
 
@@ -56,13 +69,30 @@ def _refuse(problems: Iterable[tuple[KeyPath, str]]) -> None:
 
 
 def _signals(scorers: Iterable[str]) -> dict[str, Signal]:
-    made = [signal for name in scorers for signal in SCORERS[name].make().signals]
+    made = [signal for name in scorers for signal in _SIGNALS_OF[name]]
     return {signal.name: signal for signal in [*made, Signal("volume", "level")]}
 
 
-def _known_signal(name: str) -> str:
-    known = _signals(SCORERS)
-    if name not in known:
+def _custom_signals(settings: Mapping[str, CustomSettings]) -> dict[str, Signal]:
+    return {signal.name: signal for signal in Custom(settings).signals}
+
+
+def _new_signal(name: str) -> str:
+    """The name of a custom signal: none that is measured already, and none that its absence would take."""
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise ValueError("the name of a signal is a small letter, then small letters, digits and _")
+    if name.endswith("_missing"):
+        raise ValueError("names that end in _missing are those of signals of absence")
+    built_in = _signals(_SIGNALS_OF)
+    taken = next((taken for taken in (name, f"{name}_missing") if taken in built_in), None)
+    if taken:
+        raise ValueError(f"there is a signal {taken!r} already; give another name")
+    return name
+
+
+def _known_signal(name: str, info: pydantic.ValidationInfo) -> str:
+    known = _signals(_SIGNALS_OF) | _custom_signals(info.data.get("custom", {}))
+    if name not in known and "custom" in info.data:
         raise ValueError(f"there is no signal {name!r}{_suggestion(name, known)}")
     return name
 
@@ -74,13 +104,47 @@ class SignalSettings(Settings):
     """Lengths, ratios, repetition, refusals, truncation of prompts and responses."""
     operational: bool = True
     """Latency, tokens, cost, errors, status, feedback."""
+    toxicity: ToxicitySettings | bool = ToxicitySettings()
+    """How toxic prompts and responses are."""
+    language: bool = True
+    """Which language prompts and responses are in."""
+    embedding: EmbeddingSettings | bool | Literal["auto"] = "auto"
+    """What prompts and responses are about; `auto`: with the bundled model, where that is installed."""
+    sample: Annotated[int, pydantic.Field(ge=8, le=4096)] = SAMPLE
+    """Exchanges of a slice of a stream that the signals of samples are measured on."""
+    custom: Mapping[Annotated[str, pydantic.AfterValidator(_new_signal)], CustomSettings] = {}
+    """Name of a signal -> the field of the log that it is, and of which kind."""
     matters: Mapping[Annotated[str, pydantic.AfterValidator(_known_signal)], Positive] = {}
     """Signal -> the smallest change of interest: relative for amounts (0.1), absolute for scores, rates and
     categories, a factor for `volume`."""
 
     def measured(self) -> dict[str, Signal]:
         """The signals that are measured with these settings, by name."""
-        return _signals(name for name in SCORERS if getattr(self, name))
+        return _signals(name for name in _SIGNALS_OF if self.chosen(name) is not None) | _custom_signals(self.custom)
+
+    @pydantic.field_validator("embedding")
+    @classmethod
+    def _model_is_there(cls, given: Any) -> Any:
+        asked = EmbeddingSettings() if given is True else given
+        reason = unavailable(asked) if isinstance(asked, EmbeddingSettings) else None
+        if reason is not None:
+            raise ValueError(reason.removeprefix("signals.embedding.model: ").removeprefix("signals.embedding: "))
+        return given
+
+    def chosen(self, name: str) -> Settings | bool | None:
+        """The settings of a scorer, True where it has none, None where it is off."""
+        given = getattr(self, name)
+        if given == "auto":
+            given = unavailable(EmbeddingSettings()) is None
+        if given is False:
+            return None
+        kind = SCORERS[name].settings if name in SCORERS else SAMPLE_SCORERS[name].settings
+        return kind() if given is True and kind is not None else given
+
+    def left_out(self) -> list[str]:
+        """What would be measured if more were installed."""
+        reason = unavailable(EmbeddingSettings()) if self.embedding == "auto" else None
+        return [] if reason is None else [f"{reason}; without it what is said is not embedded"]
 
 
 class Config(Settings):
@@ -95,6 +159,8 @@ class Config(Settings):
     reference: Annotated[ReferenceSettings, pydantic.Field(validate_default=True)] = ReferenceSettings()
     false_alarms: FalseAlarmSettings = FalseAlarmSettings()
     rules: Annotated[tuple[RuleSettings, ...], pydantic.Field(validate_default=True)] = tuple(DEFAULT_RULES)
+    content: Literal["none", "redacted", "full"] = "redacted"
+    """How much of what was said is kept: in samples, in excerpts of rejects, in explanations."""
     built_in_rules: tuple[str, ...] = tuple(rule.name for rule in built_in_rules())
     store: StoreSettings = StoreSettings()
 
@@ -104,7 +170,7 @@ class Config(Settings):
         _refuse(
             (("sources", number, "format"), _unknown("format", source.format, FORMATS))
             for number, source in enumerate(given)
-            if source.format not in FORMATS
+            if isinstance(source.format, str) and source.format not in FORMATS
         )
         return given
 
@@ -117,7 +183,7 @@ class Config(Settings):
     @pydantic.field_validator("reference")
     @classmethod
     def _long_enough(cls, given: ReferenceSettings, info: pydantic.ValidationInfo) -> ReferenceSettings:
-        if given.until is None:
+        if given.until is None and given.kind != "file":
             size = given.end(0, 0)
             length = format_duration(size) + (", its default" if given.size is None else "")
 
@@ -203,22 +269,66 @@ class ConfigError(Exception):
 
 def load(path: Path) -> Config:
     """Read a configuration file. Raises ConfigError with every mistake that was found, each with its line."""
+    return parse(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot be read: not UTF-8 at byte {error.start}") from None
-    return parse(text, str(path))
 
 
 def parse(text: str, name: str) -> Config:
-    r"""Read a configuration from YAML text; `name` stands before every mistake.
+    r"""Read a configuration from YAML text; `name` stands before every mistake, and files are looked for beside it.
 
     >>> parse("windows: [5m]\nlatenes: 10s", "driftd.yaml")
     Traceback (most recent call last):
     monitor.config.ConfigError: driftd.yaml:2: latenes: unknown key; did you mean 'lateness'?
     """
+    tree = _tree(text, name)
+    problems: list[tuple[KeyPath, str]] = []
+    filled = _filled_tree(tree, name, problems)
+    _place_reference(filled, Path(name).parent)
+    mistakes = _with_field_maps(filled, Path(name).parent)
+    return _checked(Config, tree, filled, name, problems, mistakes=mistakes)
+
+
+def _place_reference(filled: Any, folder: Path) -> None:
+    """A reference's path is beside the configuration, wherever that is used from."""
+    reference = filled.get("reference")
+    path = reference.get("path") if isinstance(reference, dict) else None
+    if isinstance(path, str) and path:
+        reference["path"] = str(folder / path)
+
+
+def _with_field_maps(filled: Any, folder: Path) -> list[str]:
+    """Put field maps in the place of the files that sources name as `format`; the mistakes in those files."""
+    mistakes: list[str] = []
+    sources = filled.get("sources")
+    for source in sources if isinstance(sources, list) else ():
+        named = source.get("format") if isinstance(source, dict) else None
+        if isinstance(named, str) and named.endswith(_MAP_SUFFIXES):
+            try:
+                source["format"] = _load_field_map(folder / named)
+            except ConfigError as error:
+                mistakes.append(str(error))
+                source["format"] = "native"
+    return mistakes
+
+
+def _load_field_map(path: Path) -> FieldMap:
+    """The field map in a file. Raises ConfigError with every mistake in it."""
+    name = str(path)
+    tree = _tree(_text(path), name)
+    problems: list[tuple[KeyPath, str]] = []
+    return _checked(FieldMap, tree, _filled_tree(tree, name, problems), name, problems, mistakes=())
+
+
+def _tree(text: str, name: str) -> Mapping[Any, Any]:
+    """The keys and values of YAML text, which know their lines."""
     try:
         tree = YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
@@ -232,20 +342,29 @@ def parse(text: str, name: str) -> Config:
     tree = {} if tree is None else tree
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{name}: expected keys and values at the top, not {_shown(tree)}")
-    problems: list[tuple[KeyPath, str]] = []
+    return tree
+
+
+def _filled_tree(tree: Any, name: str, problems: list[tuple[KeyPath, str]]) -> Any:
     try:
-        filled = _plain(tree, (), problems)
+        return _plain(tree, (), problems)
     except RecursionError:
         raise ConfigError(f"{name}: nested too deeply, or an alias that holds itself") from None
+
+
+def _checked(
+    model: type[S], tree: Any, filled: Any, name: str, problems: list[tuple[KeyPath, str]], *, mistakes: Sequence[str]
+) -> S:
+    """The settings; or ConfigError with all that is wrong with them, and with `mistakes` of other files behind it."""
     try:
-        config = Config.model_validate(filled)
+        settings = model.model_validate(filled)
     except pydantic.ValidationError as error:
-        problems += _described(error.errors(), tree, {path for path, _ in problems})
-    if problems:
-        found = sorted(((_line(tree, path), path, problem) for path, problem in problems), key=lambda row: row[0])
-        lines = [f"{f':{line}' if line else ''}: {_dotted(path)}: {problem}" for line, path, problem in found]
-        raise ConfigError("\n".join(name + line for line in dict.fromkeys(lines)))
-    return config
+        problems += _described(error.errors(), tree, {path for path, _ in problems}, model)
+    found = sorted(((_line(tree, path), path, problem) for path, problem in problems), key=lambda row: row[0])
+    lines = [f"{name}{f':{line}' if line else ''}: {_dotted(path)}: {problem}" for line, path, problem in found]
+    if lines or mistakes:
+        raise ConfigError("\n".join(dict.fromkeys([*lines, *mistakes])))
+    return settings
 
 
 def json_schema() -> str:
@@ -319,24 +438,34 @@ _BOUNDS = {
 }
 
 
-def _described(errors: Sequence[ErrorDetails], tree: Any, told: set[KeyPath]) -> Iterator[tuple[KeyPath, str]]:
+_OTHER_FORMS = {"bool_type", "literal_error"}
+"""What is said of settings that might have been `true` or a word in place of keys and values."""
+
+
+def _described(
+    errors: Sequence[ErrorDetails], tree: Any, told: set[KeyPath], model: type[Settings]
+) -> Iterator[tuple[KeyPath, str]]:
     """Path and sentence of each error, but for what follows from one that is told already."""
     placed = [(_real_path(error["loc"], tree, missing=error["type"] == "missing"), error) for error in errors]
     other_kinds = {path[:-1] for path, error in placed if error["type"] == "literal_error" and path[-1:] == ("kind",)}
+    deeper = {path[:-1] for path, error in placed if not isinstance(error["input"], Mapping)}
+    deeper |= {path[:-1] for path, error in placed if error["type"] == "extra_forbidden"}
     for path, error in placed:
         if path in told or (path[:-1] in other_kinds and path[-1] != "kind"):
             continue
+        if path in deeper and error["type"] in _OTHER_FORMS and isinstance(error["input"], Mapping):
+            continue  # keys and values are right here, and one of them is told
         if error["type"] == "problems":
             yield from error["ctx"]["problems"]
         else:
-            yield path, _sentence(error, path)
+            yield path, _sentence(error, path, model)
 
 
-def _sentence(error: ErrorDetails, path: KeyPath) -> str:
+def _sentence(error: ErrorDetails, path: KeyPath, model: type[Settings]) -> str:
     """What is wrong, in words that need no Python."""
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key{_suggestion(str(path[-1]), _keys_at(path[:-1]))}"
+        return f"unknown key{_suggestion(str(path[-1]), _keys_at(path[:-1], model))}"
     if kind in _SAID:
         return _SAID[kind]
     if kind == "literal_error":
@@ -415,13 +544,16 @@ def _dotted(path: KeyPath) -> str:
     return text
 
 
-def _keys_at(path: KeyPath) -> list[str]:
-    """The keys that may stand at a path."""
-    models: list[type[Settings]] = [Config]
+def _keys_at(path: KeyPath, model: type[Settings]) -> list[str]:
+    """The keys that may stand at a path of the settings."""
+    models, named = [model], False
     for step in path:
-        if isinstance(step, str):
+        if isinstance(step, str) and not named:
             fields = {info.alias or name: info for model in models for name, info in model.model_fields.items()}
-            models = list(_settings_in(fields[step].annotation)) if step in fields else []
+            annotation = fields[step].annotation if step in fields else None
+            models, named = list(_settings_in(annotation)), get_origin(annotation) is Mapping
+        else:
+            named = False  # an index, or a name that the owner gave
     return [info.alias or name for model in models for name, info in model.model_fields.items()]
 
 

@@ -1,9 +1,10 @@
 """How far a window lies from the reference: textbook distances between two sets of counts over the same cells.
 
 Comes in: counts (not shares, not negative) of the window and of the reference, shape (..., cells) each; leading axes
-are series and broadcast against each other. Goes out: one float64 a series, shape (...). All are descriptive: no
-verdict follows from them. In the formulas p and q are the shares of window and reference in a cell, F and G their
-running sums over ordered cells, n and m their numbers of observations.
+are series and broadcast against each other. Vectors have no cells: what stands in the place of counts is said there.
+Goes out: one float64 a series, shape (...). All are descriptive: no verdict follows from them. In the formulas p and q
+are the shares of window and reference in a cell, F and G their running sums over ordered cells, n and m their numbers
+of observations.
 
 Promised for every distance: 0 where both are equal, never an exception or a warning for lack of data, and NaN
 (undefined) where window or reference has no observation. Cells that are empty on one side or both are ordinary. Raises
@@ -166,6 +167,71 @@ def wasserstein_normed(window: Cells, reference: Cells, positions: Floats) -> Fl
     return distance / np.where(deviation > 0, deviation, np.nan)
 
 
+def mmd(window: Floats, reference: Floats) -> Floats:
+    """Maximum mean discrepancy: |E f(x) - E f(y)| of the mean features f of window and reference.
+
+    Features are random Fourier features, whose inner products are those of a kernel; this is then the V-statistic
+    (biased upward: with nothing changed its square is about 1/n + 1/m times how much features vary). Range 0 to 2 for
+    features of length one, a metric, NaN without observations.
+
+    Gretton et al., JMLR 13, 2012; in features Rahimi and Recht, NIPS 2007.
+
+    Parameters
+    ----------
+    window, reference : mean features, shape (..., features), NaN without observations
+
+    >>> float(mmd(np.array([1.0, 0.0]), np.array([0.6, 0.3])))
+    0.5
+
+    """
+    _same_cells(window, reference)
+    return np.asarray(np.sqrt(((window - reference) ** 2).sum(axis=-1)), np.float64)
+
+
+def centroid_shift(window: Floats, reference: Floats) -> Floats:
+    """Cosine distance of the mean vectors: 1 - x y/(|x| |y|).
+
+    Range 0 to 2 (opposite), symmetric, NaN without observations or where a mean is zero. What Evidently calls the
+    cosine distance of embeddings.
+
+    >>> float(centroid_shift(np.array([3.0, 4.0]), np.array([4.0, 3.0])).round(3))
+    0.04
+    """
+    _same_cells(window, reference)
+    lengths = np.sqrt((window**2).sum(axis=-1) * (reference**2).sum(axis=-1))
+    cosine = (window * reference).sum(axis=-1) / np.where(lengths > 0, lengths, np.nan)
+    return np.asarray(1 - np.clip(cosine, -1, 1), np.float64)
+
+
+def frechet(window: Floats, reference: Floats) -> Floats:
+    """Squared Fréchet distance of the normal distributions of the same moments, as in the Fréchet inception distance.
+
+    |a - b|^2 + tr(S + T - 2 (S T)^(1/2)) for means a, b and covariances S, T. Range 0 to infinity, symmetric, NaN
+    without observations. Of moments in a projection that keeps squared lengths on average it is an approximation.
+
+    Dowson and Landau, J. Multivariate Analysis 12(3), 1982; Heusel et al., NIPS 2017.
+
+    Parameters
+    ----------
+    window, reference : the mean as the first column and the covariance behind it, shape (..., m, m + 1)
+
+    >>> one, two = np.array([[0.0, 4.0]]), np.array([[1.0, 9.0]])  # (0 - 1)^2 + (2 - 3)^2
+    >>> float(frechet(one, two))
+    2.0
+
+    """
+    _same_cells(window, reference)
+    window, reference = np.broadcast_arrays(window, reference)
+    apart = ((window[..., 0] - reference[..., 0]) ** 2).sum(axis=-1)
+    seen = np.isfinite(apart) & np.isfinite(window + reference).all(axis=(-1, -2))
+    s, t = (np.where(seen[..., None, None], side[..., 1:], 0) for side in (window, reference))
+    values, vectors = np.linalg.eigh(s)
+    root = (vectors * np.sqrt(np.maximum(values, 0))[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+    both = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ t @ root), 0)).sum(axis=-1)
+    spread = np.trace(s, axis1=-2, axis2=-1) + np.trace(t, axis1=-2, axis2=-1) - 2 * both
+    return _defined(seen, np.maximum(apart + spread, 0))
+
+
 def _shares(window: Cells, reference: Cells, added: float = 0.0) -> tuple[Floats, Floats, Flags]:
     """Shares of both, `added` to every count first, and whether both sides have observations."""
     _same_cells(window, reference)
@@ -216,9 +282,10 @@ class Distance:
     function: Callable[..., Floats]
     kinds: frozenset[Kind]
     """Kinds of signal that it is computed for."""
-    cells: Literal["bins", "grid"]
+    cells: Literal["bins", "grid", "features", "centroid", "moments"]
     """`grid`: cells of a numeric summary, in order; those empty on both sides may be left out. `bins`: its 16
-    reference-quantile bins; the categories of either side; no and yes of a rate."""
+    reference-quantile bins; the categories of either side; no and yes of a rate. The others are no counts but what
+    is known of vectors: mean features, the mean, or mean and covariance."""
     positions: bool = False
     """Whether it reads the positions of the cells."""
     symmetric: bool = True
@@ -231,6 +298,7 @@ class Distance:
 
 _NUMERIC: frozenset[Kind] = frozenset({"numeric"})
 _CATEGORY: frozenset[Kind] = frozenset({"category"})
+_VECTOR: frozenset[Kind] = frozenset({"vector"})
 _ALL: frozenset[Kind] = frozenset({"numeric", "category", "rate"})
 
 DISTANCES: dict[str, Distance] = {
@@ -246,6 +314,9 @@ DISTANCES: dict[str, Distance] = {
         Distance(
             "wasserstein_normed", wasserstein_normed, _NUMERIC, "grid", positions=True, symmetric=False, upper=np.inf
         ),
+        Distance("mmd", mmd, _VECTOR, "features", upper=2.0),
+        Distance("frechet", frechet, _VECTOR, "moments", upper=np.inf),
+        Distance("centroid_shift", centroid_shift, _VECTOR, "centroid", upper=2.0),
     )
 }
 """Every distance by name. On a rate the two that are left out say no more than its effect does."""

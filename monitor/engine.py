@@ -7,20 +7,27 @@ was interrupted anywhere goes on as if it had not been.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
+from monitor.baselines import Baselines, Pieces, repeats
 from monitor.calibration import FalseAlarmSettings
+from monitor.explain import Moved, explain, moved
 from monitor.model import Alert, AlertChange, AlertKey, Blob, Level, Reading, Scope, Scored, Signal, Verdict
 from monitor.readings import LEAST_WINDOWS, Judge, Key, budget_of, key_of, learning_readings
 from monitor.readings.levels import NOTHING, Measured, measure
-from monitor.reference import Learning, ReferenceSettings, ScopeReference
+from monitor.readings.matters import matters
+from monitor.reference import ReferenceSettings, ScopeReference, SeriesReference, mismatch
+from monitor.reference_file import ReferenceFile
+from monitor.rolling import Rolling
 from monitor.rules import LevelSettings, RuleSettings, next_deadline, selects, step
+from monitor.sampled import SampledSignals
+from monitor.sampling import SAMPLE, Redact
 from monitor.settings import format_duration, format_time
 from monitor.slices import OpenSlices, StreamSettings
-from monitor.summaries import merged
+from monitor.summaries import AnySummary, Category, merged
 from monitor.windows import SLICES, Contents, Rings, Slice
 
 
@@ -36,6 +43,12 @@ class Plan:
     false_alarms: FalseAlarmSettings
     matters: Mapping[str, float]
     rules: Sequence[RuleSettings]
+    sampled: int = SAMPLE
+    """Exchanges of a slice of a stream that sample signals are measured on."""
+    file: ReferenceFile | None = None
+    """What windows are held against where the reference is a file."""
+    until: int | None = None
+    """When every scope ends learning, for a reference that is made into a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +66,17 @@ class Engine:
     """All state that event time moves."""
 
     plan: Plan
+    samples: SampledSignals = field(default_factory=SampledSignals)
+    """What measures the signals of samples; what it makes is among the plan's signals."""
+    redact: Redact = list
+    """What text passes through before it is kept."""
     slices: OpenSlices = field(init=False)
     rings: Rings = field(init=False)
+    baselines: Baselines = field(init=False)
     judges: dict[int, Judge] = field(init=False)
-    learning: dict[Scope, Learning] = field(default_factory=dict)
-    references: dict[Scope, ScopeReference] = field(default_factory=dict)
+    rolling: Rolling | None = field(init=False)
+    rolled: dict[int, Judge] = field(init=False)
+    """What holds windows against the rolling reference as well."""
     budget: dict[int, dict[bool, float]] = field(default_factory=dict)
     """Window size -> (is a segment's) -> threshold."""
     latest: dict[tuple[int, Key], Reading] = field(default_factory=dict)
@@ -65,14 +84,20 @@ class Engine:
     alerts: dict[AlertKey, Alert] = field(default_factory=dict)
     now: int | None = None
     """End of the last slice that was stepped over."""
-    origin: int | None = None
-    """Start of the first slice of all."""
     _written: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.slices = OpenSlices(self.plan.sizes[0] // SLICES, self.plan.signals, self.plan.streams)
+        whole = {name: signal for name, signal in self.plan.signals.items() if not signal.sample}
+        length = self.plan.sizes[0] // SLICES
+        self.slices = OpenSlices(length, whole, self.plan.streams, self.plan.sampled, self.redact)
         self.rings = Rings(self.plan.sizes)
-        self.judges = {size: Judge(size, self.plan.matters) for size in self.plan.sizes}
+        plan = self.plan
+        self.baselines = Baselines(plan.reference, plan.sizes, plan.file, plan.until)
+        self.rolling = Rolling.of(plan.reference, plan.sizes)
+        self.judges, self.rolled = self._new_judges(), {}
+
+    def _new_judges(self) -> dict[int, Judge]:
+        return {size: Judge(size, self.plan.matters) for size in self.plan.sizes}
 
     def add(self, records: Scored) -> dict[str, int]:
         """Add accepted records to the open slices; returns how many met which fate."""
@@ -89,10 +114,17 @@ class Engine:
         """
         last = upto // self.slices.size * self.slices.size
         while (following := self._following(self.slices.oldest_end)) is not None and following <= last:
-            closed = list(self.slices.close(following))
+            closed = [self._sampled(found) for found in self.slices.close(following)]
             self.now = following
             yield self._step(following, closed[0] if closed else None, partial_from)
         self.slices.pass_over(last)
+
+    def _sampled(self, closed: Slice) -> Slice:
+        """The slice with the signals of its samples."""
+        measured = self.samples.measure(closed)
+        self.slices.remarks.update(self.samples.remarks)
+        self.samples.remarks.clear()
+        return measured
 
     def _following(self, end: int | None) -> int | None:
         """The next end of a slice at which something can happen; `end` is that of the next slice with records."""
@@ -106,42 +138,53 @@ class Engine:
         return min((time for time in (due, end) if time is not None), default=None)
 
     def _step(self, now: int, closed: Slice | None, partial_from: int | None) -> Step:
+        notices: list[str] = []
         if closed is not None:
             self.rings.push(closed)
-            self._begin(closed)
-        notices: list[str] = []
+            given = self.baselines.begin(closed)
+            for reference in given:  # nothing of it is in any window yet
+                notices += self._join(reference, self.judges, None, self.baselines.references.values())
+            if given:
+                self._split_budget()
         ended = self.rings.step(now)
         for size, found in ended:
-            self.judges[size].push(now, found)
-            if found is not None:
-                for learning in self.learning.values():
-                    learning.take(size, found)
-        for scope in [scope for scope, found in self.learning.items() if now >= self._learned_at(found)]:
-            notices += self._freeze(scope, now)
+            self._take(size, now, found)
+        due = self.baselines.due(now)
+        for part in due:
+            frozen = self.baselines.freeze(part, self.plan.signals)
+            notices += self._join(frozen, self.judges, now, self.baselines.references.values())
+        if due:
+            self._split_budget()
+        if self.rolling is not None and self.rolling.step(now):
+            self._roll(now)
         partial = partial_from is not None and now > partial_from
-        due = [reading for size, _ in ended for reading in self._read(size, now, partial=partial)]
+        readings = [reading for size, _ in ended for reading in self._read(size, now, partial=partial)]
         self.alerts, changes = step(
             self.plan.rules, self.alerts, list(self.latest.values()), list(self.levels.values()), now
         )
-        return Step(now, due, changes, notices)
+        return Step(now, readings, [self._explained(change) for change in changes], notices)
 
-    def _learned_at(self, learning: Learning) -> int:
-        """The last end of a finest slice in the learning period."""
-        return max(learning.end // self.slices.size * self.slices.size, learning.begin + self.slices.size)
+    def _take(self, size: int, now: int, found: Slice | None) -> None:
+        """A slice of one size ended at `now` (None: it holds no records)."""
+        for judges in (self.judges, self.rolled):
+            if size in judges:
+                judges[size].push(now, found)
+        if found is not None:
+            self.baselines.take(size, found)
+            if self.rolling is not None:
+                self.rolling.take(size, found)
 
-    def _begin(self, closed: Slice) -> None:
-        """Scopes that are seen for the first time begin to learn."""
-        if self.origin is None:
-            self.origin = closed.start
-        for scope in closed.scopes:
-            if scope not in self.learning and scope not in self.references:
-                end = self.plan.reference.end(closed.start, self.origin)
-                self.learning[scope] = Learning(scope, closed.start, end, self.plan.sizes)
-
-    def _freeze(self, scope: Scope, now: int) -> list[str]:
-        """A scope has learned: judge it by what it learned from now on."""
-        reference = self.learning.pop(scope).freeze(self.plan.signals)
-        self.references[scope] = reference
+    def _join(
+        self,
+        reference: ScopeReference,
+        judges: Mapping[int, Judge],
+        now: int | None,
+        among: Iterable[ScopeReference],
+    ) -> list[str]:
+        """Hold windows against a reference from now on, with the slices that they hold already."""
+        if repeats(reference, among):
+            return []
+        scope = reference.scope
         name = scope.stream if scope.segment is None else f"{scope.stream}, {scope.segment}"
         notices = []
         for size in self.plan.sizes:
@@ -153,21 +196,32 @@ class Engine:
                     f"{LEAST_WINDOWS} times the window; this window is not judged"
                 )
                 continue
-            self.judges[size].join(reference, self.rings.window(size, now // length * length))
-        self.budget = budget_of(self.plan.false_alarms, self._in_order(self.references), self.plan.sizes)
+            judges[size].join(reference, [] if now is None else self.rings.window(size, now // length * length))
         return notices
 
-    def _in_order(self, references: Mapping[Scope, ScopeReference]) -> list[ScopeReference]:
-        return [references[scope] for scope in sorted(references, key=lambda scope: key_of(scope, ""))]
+    def _roll(self, now: int) -> None:
+        """The rolling reference has moved on: hold windows against it anew."""
+        assert self.rolling is not None
+        self.rolled = self._new_judges()
+        references = list(self.rolling.references(self.plan.signals, self.baselines.began))
+        for reference in references:
+            self._join(reference, self.rolled, now, references)
+        self._split_budget()
+
+    def _split_budget(self) -> None:
+        """Thresholds for the series that are alive."""
+        second = {found.scope: found for judge in self.rolled.values() for found in judge.parts.values()}
+        references = self.baselines.references.values()
+        alive = [found for found in references if not repeats(found, references)]
+        self.budget = budget_of(self.plan.false_alarms, alive, self.plan.sizes, second.values())
 
     def _read(self, size: int, now: int, *, partial: bool) -> list[Reading]:
         """Judge the windows of one size; returns the readings that are due for the owner."""
         window = self.rings.window(size, now)
         boundary = now % size == 0
-        readings = self.judges[size].read(now, window, self.budget.get(size, {}), partial=partial)
-        if boundary and self.learning:
-            scopes = sorted(self.learning, key=lambda scope: key_of(scope, ""))
-            readings += learning_readings(now, size, scopes, window)
+        readings = self._judged(size, now, window, partial=partial)
+        if boundary:
+            readings += self._learned(size, now, window)
         due = []
         for reading in readings:
             key = (size, key_of(reading.scope, reading.signal))
@@ -175,12 +229,73 @@ class Engine:
                 due.append(reading)
             self.latest[key] = reading
         self._measure_levels(size, now, window, partial=partial)
-        wanted = {key_of(reading.scope, reading.signal) for reading in due if reading.verdict != "learning"}
-        distances = self.judges[size].distances(window, wanted)
+        distances: dict[Key, dict[str, float | None]] = {}
+        for judge, rolls in ((self.judges[size], False), (self.rolled.get(size), True)):
+            if judge is not None:
+                asked = [r for r in due if r.verdict != "learning" and (r.against == "rolling") is rolls]
+                distances |= judge.distances(window, {key_of(reading.scope, reading.signal) for reading in asked})
         return [
             msgspec.structs.replace(reading, distances=distances.get(key_of(reading.scope, reading.signal), {}))
             for reading in due
         ]
+
+    def _judged(self, size: int, now: int, window: Sequence[tuple[int, Slice]], *, partial: bool) -> list[Reading]:
+        """Readings of the series whose window is full; of two references that of the graver verdict."""
+        budget, begun = self.budget.get(size, {}), self.baselines.begun
+        found = self.judges[size].read(now, window, budget, partial=partial)
+        if self.rolled:
+            rolled = self.rolled[size].read(now, window, budget, partial=partial)
+            also = {(reading.scope, reading.signal): reading for reading in rolled}
+            found = [_graver(reading, also.get((reading.scope, reading.signal))) for reading in found]
+        return [reading for reading in found if reading.window_start >= begun[reading.scope]]
+
+    def _learned(self, size: int, now: int, window: Sequence[tuple[int, Slice]]) -> list[Reading]:
+        """What is measured of the signals that are being learned."""
+        parts = sorted(self.baselines.learning, key=lambda part: (key_of(part.scope, ""), part.number))
+        return [
+            reading
+            for part in parts
+            for reading in learning_readings(now, size, [part.scope], window)
+            if self.baselines.learns(part, reading.signal)
+        ]
+
+    def _explained(self, change: AlertChange) -> AlertChange:
+        """A change to pending or firing with what moved and where."""
+        if change.state not in {"pending", "firing"}:
+            return change
+        scope = Scope(change.stream, change.segment)
+        together = [part for part in (self._moved(scope, signal) for signal in change.signals) if part is not None]
+        if not together:
+            return change
+        signals = {part.reading.signal for part in together}
+        elsewhere = [
+            (reading, self._strength(reading))
+            for reading in self.latest.values()
+            if reading.stream == scope.stream and reading.segment != scope.segment and reading.signal in signals
+        ]
+        return msgspec.structs.replace(change, explanation=explain(together, elsewhere))
+
+    def _moved(self, scope: Scope, signal: str) -> Moved | None:
+        """The window in which a signal of an alert moved most; None where none did."""
+        keys = [(size, key_of(scope, signal)) for size in self.plan.sizes]
+        drifted = [self.latest[key] for key in keys if key in self.latest and self.latest[key].verdict == "drift"]
+        if not drifted:
+            return None
+        reading = max(drifted, key=self._strength)
+        known, window = self._held_against(reading), self.rings.window(reading.window, reading.at)
+        parts = [part for part in (_summaries(found, scope).get(signal) for _, found in window) if part is not None]
+        samples = [found.samples[scope.stream] for _, found in window if scope.stream in found.samples]
+        return moved(reading, self._strength(reading), None if known is None else known.summary, parts, samples)
+
+    def _held_against(self, reading: Reading) -> SeriesReference | None:
+        judges = self.rolled if reading.against == "rolling" else self.judges
+        part = judges[reading.window].parts.get((reading.scope, reading.signal))
+        return None if part is None else part.series.get(reading.signal)
+
+    def _strength(self, reading: Reading) -> float:
+        """Size of an effect in multiples of what matters."""
+        signal = self.plan.signals.get(reading.signal, Signal(reading.signal, reading.kind))
+        return abs(reading.effect or 0.0) / matters(signal, self.plan.matters, reading.reference_value)
 
     def _verdict(self, key: tuple[int, Key]) -> Verdict | None:
         known = self.latest.get(key)
@@ -195,8 +310,10 @@ class Engine:
             (rule, rule.on) for rule in self.plan.rules if isinstance(rule.on, LevelSettings) and rule.window == size
         ]
         asked = [(rule, on) for rule, on in asked if not (partial and on.value == "count")]
+        references = self.baselines.references.values()
+        repeated = {found.scope for found in references if repeats(found, references)}
         for scope in self.known_scopes() if asked else ():
-            if now - size < (self.learning.get(scope) or self.references[scope]).begin:
+            if now - size < self.baselines.begun[scope] or scope in repeated:
                 continue
             parts = [found.scopes[scope] for _, found in window if scope in found.scopes]
             for rule, on in asked:
@@ -223,38 +340,34 @@ class Engine:
 
     def known_scopes(self) -> list[Scope]:
         """Every stream and segment that was seen, in the order of readings."""
-        return sorted({*self.learning, *self.references}, key=lambda scope: key_of(scope, ""))
+        return self.baselines.scopes()
 
     # ---- state ------------------------------------------------------------------------------------------------------
 
     def blobs(self) -> list[Blob]:
         """Packed state that has changed since the last call."""
-        fixed: dict[tuple[str, str], Sequence[object]] = {}
-        for size, found in self.rings.held():
-            fixed["ring", f"{size}:{found.start}"] = (found,)
-        for scope, learning in self.learning.items():
-            for size, kept in learning.kept.items():
-                for start in kept:
-                    fixed["kept", _scope_key(scope, size, start)] = (learning, size, start)
-        for scope, reference in self.references.items():
-            fixed["reference", _scope_key(scope)] = (reference,)
-        new = [Blob(*key, _pack(what)) for key, what in fixed.items() if key not in self._written]
+        fixed: Pieces = {("ring", f"{size}:{found.start}"): found.dump for size, found in self.rings.held()}
+        fixed |= self.baselines.pieces()
+        if self.rolling is not None:
+            fixed |= self.rolling.pieces(self.now)
+        new = [Blob(*key, pack()) for key, pack in fixed.items() if key not in self._written]
         gone = [Blob(*key, None) for key in self._written - set(fixed)]
         self._written = set(fixed)
         return [*new, *gone, *self._moving()]
 
     def _moving(self) -> list[Blob]:
         """Packed state that changes with nearly every record or step."""
-        learning = [found.dump() for found in self.learning.values()]
+        rolling = [] if self.rolling is None else [Blob("engine", "rolling", self.rolling.dump(self.now))]
         return [
+            *rolling,
             Blob("engine", "slices", self.slices.dump()),
-            Blob("engine", "time", msgspec.msgpack.encode((self.now, self.origin))),
-            Blob("engine", "learning", msgspec.msgpack.encode(learning)),
-            Blob("engine", "joined", msgspec.msgpack.encode(list(self.references))),
+            Blob("engine", "time", msgspec.msgpack.encode(self.now)),
+            Blob("engine", "baselines", self.baselines.dump()),
             Blob("engine", "latest", msgspec.msgpack.encode(list(self.latest.values()))),
             Blob("engine", "levels", msgspec.msgpack.encode(list(self.levels.values()))),
             Blob("engine", "alerts", msgspec.msgpack.encode(list(self.alerts.values()))),
             *(Blob("evidence", str(size), judge.rates.dump()) for size, judge in self.judges.items()),
+            *(Blob("evidence_rolling", str(size), judge.rates.dump()) for size, judge in self.rolled.items()),
         ]
 
     def restore(self, blobs: Sequence[tuple[str, str, bytes]]) -> None:
@@ -263,17 +376,10 @@ class Engine:
         if ("engine", "time") not in held:
             return
         self.slices.restore(held["engine", "slices"])
-        self.now, self.origin = msgspec.msgpack.decode(held["engine", "time"])
+        self.now = msgspec.msgpack.decode(held["engine", "time"])
         for (table, key), data in held.items():
             if table == "ring":
                 self.rings.restore(int(key.split(":")[0]), Slice.load(data))
-        for packed in msgspec.msgpack.decode(held["engine", "learning"]):
-            learning = Learning.load(packed, self.plan.sizes)
-            self.learning[learning.scope] = learning
-        for (table, key), data in held.items():
-            if table == "kept":
-                scope, size, start = _parse_scope_key(key)
-                self.learning[scope].put_back(size, start, data)
         self._restore_references(held)
         for reading in msgspec.msgpack.decode(held["engine", "latest"], type=list[Reading]):
             self.latest[reading.window, key_of(reading.scope, reading.signal)] = reading
@@ -281,37 +387,37 @@ class Engine:
             self.levels[level.rule, level.window, Scope(level.stream, level.segment), level.signal] = level
         for alert in msgspec.msgpack.decode(held["engine", "alerts"], type=list[Alert]):
             self.alerts[alert.key] = alert
-        self._written = {key for key in held if key[0] in {"ring", "kept", "reference"}}
+        self._written = {key for key in held if key[0] in {"ring", "kept", "reference", "block", "block_kept"}}
 
     def _restore_references(self, held: Mapping[tuple[str, str], bytes]) -> None:
         """References join their judges in the order in which they did before."""
-        for names in msgspec.msgpack.decode(held["engine", "joined"]):
-            scope = Scope(*names)
-            reference = ScopeReference.load(held["reference", _scope_key(scope)])
-            self.references[scope] = reference
-            for size in self.plan.sizes:
-                length = size // SLICES
-                if reference.slices[size] >= LEAST_WINDOWS * SLICES and self.now is not None:
-                    self.judges[size].join(reference, self.rings.window(size, self.now // length * length))
-        for size, judge in self.judges.items():
-            judge.rates.restore(held["evidence", str(size)])
-        if self.references:
-            self.budget = budget_of(self.plan.false_alarms, self._in_order(self.references), self.plan.sizes)
+        self.baselines.restore(held, held["engine", "baselines"])
+        for reference in self.baselines.all_ruling():
+            problems = mismatch(reference, self.plan.signals)
+            if problems:
+                raise ValueError(f"what was learned does not fit what is measured now: {'; '.join(problems)}")
+            self._join(reference, self.judges, self.now, self.baselines.references.values())
+        if self.rolling is not None:
+            self.rolling.restore(held, held["engine", "rolling"])
+            if self.now is not None:
+                self._roll(self.now)
+        for table, judges in (("evidence", self.judges), ("evidence_rolling", self.rolled)):
+            for size, judge in judges.items():
+                judge.rates.restore(held[table, str(size)])
+        if self.baselines.references:
+            self._split_budget()
 
 
-def _pack(what: Sequence[object]) -> bytes:
-    first = what[0]
-    if isinstance(first, Slice | ScopeReference):
-        return first.dump()
-    if isinstance(first, Learning) and isinstance(what[1], int) and isinstance(what[2], int):
-        return first.dump_kept(what[1], what[2])
-    raise TypeError(f"nothing to pack in {type(first).__name__}")
+def _graver(anchor: Reading, rolling: Reading | None) -> Reading:
+    """The reading of a series that is held against two references: the rolling one's where none is graver."""
+    if rolling is None or (anchor.verdict == "drift" != rolling.verdict):
+        return msgspec.structs.replace(anchor, against="anchor")
+    return msgspec.structs.replace(rolling, against="rolling")
 
 
-def _scope_key(*parts: object) -> str:
-    return msgspec.json.encode(parts).decode()
+def _summaries(found: Slice, scope: Scope) -> Mapping[str, AnySummary]:
+    return found.scopes[scope].summaries if scope in found.scopes else {}
 
 
-def _parse_scope_key(key: str) -> tuple[Scope, int, int]:
-    scope, size, start = msgspec.json.decode(key)
-    return Scope(*scope), size, start
+def _shares(summary: Category) -> dict[str, float]:
+    return {name: count / summary.n for name, count in summary.counts().items()}

@@ -41,7 +41,7 @@ class Joins:
         if not astray.any():
             return records
         parts = [part for part in (self.waiting, records.take(np.flatnonzero(astray))) if part is not None]
-        self.waiting = concatenate(parts)
+        self.waiting = replace(concatenate(parts), transcripts=None)
         rest = np.flatnonzero(~astray)
         return records.take(rest) if len(rest) else None
 
@@ -49,7 +49,7 @@ class Joins:
         piece = exchanges.ts // self.size * self.size
         for start in np.unique(piece).tolist():
             rows = np.flatnonzero(piece == start)
-            slim = replace(exchanges.take(rows), values={})
+            slim = replace(exchanges.take(rows), values={}, remarks={}, transcripts=None)
             held = self.exchanges.get(start)
             self.exchanges[start] = slim if held is None else concatenate([held, slim])
             self._changed.add(start)

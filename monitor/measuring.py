@@ -1,4 +1,7 @@
-"""Decoded records -> measured ones: every scorer's columns, the stream and the segments. No text is left behind it."""
+"""Decoded records -> measured ones: every scorer's columns, the stream and the segments.
+
+Text is left behind it only where signals are measured on a sample of the exchanges, until that sample is drawn.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +11,39 @@ from itertools import accumulate, chain, pairwise
 import numpy as np
 import xxhash
 
-from monitor.contracts import Scorer
+from monitor.contracts import SampleScorer, Scorer
 from monitor.decoding import exchange_hash
-from monitor.model import Categories, Column, Flags, Hashes, Records, Scored, Signal
+from monitor.model import Categories, Column, Flags, Hashes, Records, Scored, Signal, Transcripts
 from monitor.scorers.columns import categories, exchanges
+from monitor.scoring import score
 
 UNKNOWN = "unknown"
 """Stream of exchanges that do not say which they belong to."""
+_SAID = ("prompt", "response", "contexts")
 
 
 def measure(
-    batches: Sequence[Records], scorers: Sequence[Scorer], stream: str, segments: Sequence[str]
+    batches: Sequence[Records],
+    scorers: Sequence[Scorer],
+    stream: str,
+    segments: Sequence[str],
+    *,
+    sampling: bool = False,
 ) -> list[Scored]:
     """Score batches of several partitions together, and give each back on its own.
 
     Parameters
     ----------
     stream, segments : fields or labels that name the stream and the segments of a record
+    sampling : whether signals are measured on a sample, so that what was said goes along
 
     """
-    together = _measure(_joined(batches), scorers, stream, segments) if batches else None
+    together = _measure(_joined(batches), scorers, stream, segments, sampling=sampling) if batches else None
     cuts = list(accumulate(map(len, batches), initial=0))
     return [together.take(np.arange(a, b)) for a, b in pairwise(cuts)] if together is not None else []
 
 
-def signals_of(scorers: Sequence[Scorer]) -> Mapping[str, Signal]:
+def signals_of(scorers: Sequence[Scorer | SampleScorer]) -> Mapping[str, Signal]:
     """All signals by name, in the scorers' order. Raises ValueError where two scorers make the same."""
     found: dict[str, Signal] = {}
     for scorer in scorers:
@@ -59,10 +70,15 @@ def _joined(batches: Sequence[Records]) -> Records:
     )
 
 
-def _measure(records: Records, scorers: Sequence[Scorer], stream: str, segments: Sequence[str]) -> Scored:
+def _measure(
+    records: Records, scorers: Sequence[Scorer], stream: str, segments: Sequence[str], *, sampling: bool
+) -> Scored:
     values: dict[str, Column] = {}
+    remarks: dict[str, Flags] = {}
     for scorer in scorers:
-        values.update(scorer.score(records).columns)
+        scores = score(scorer, records)
+        values |= scores.columns
+        remarks |= scores.remarks
     feedback = ~exchanges(records)
     return Scored(
         ts=records.ts,
@@ -75,6 +91,8 @@ def _measure(records: Records, scorers: Sequence[Scorer], stream: str, segments:
         segments={label: _names(records, label) for label in segments},
         values=values,
         append=records.append,
+        remarks=remarks,
+        transcripts=Transcripts.load([records.columns[name] for name in _SAID]) if sampling else None,
     )
 
 

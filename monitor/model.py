@@ -124,6 +124,15 @@ class Transcripts:
         """The exchanges at `rows` (indices or a mask), in that order."""
         return Transcripts(self.prompt[rows], self.response[rows], self.contexts[rows])
 
+    def dump(self) -> tuple[list[Any], list[Any], list[Any]]:
+        """Packed fields, for a checkpoint."""
+        return self.prompt.tolist(), self.response.tolist(), self.contexts.tolist()
+
+    @classmethod
+    def load(cls, packed: Sequence[Sequence[Any]]) -> Transcripts:
+        """The inverse of `dump`; also from any three columns of equal length."""
+        return cls(*(np.fromiter(column, np.object_, len(column)) for column in packed))
+
 
 @dataclass(frozen=True, slots=True)
 class Categories:
@@ -192,6 +201,10 @@ class Scored:
     values: Mapping[str, Column]
     """Signal name -> column."""
     append: Ints | None = None
+    remarks: Mapping[str, Flags] = field(default_factory=dict)
+    """As in Scores."""
+    transcripts: Transcripts | None = None
+    """What was said, where signals are measured on a sample; it goes no further than the sample."""
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -211,6 +224,8 @@ class Scored:
                 name: column.take(rows) if isinstance(column, Categories) else column[rows]
                 for name, column in self.values.items()
             },
+            remarks={name: flags[rows] for name, flags in self.remarks.items()},
+            transcripts=None if self.transcripts is None else self.transcripts.take(rows),
         )
 
     def dump(self) -> tuple[Any, ...]:
@@ -224,12 +239,15 @@ class Scored:
         ]
         groups = [(name, column.names, column.codes.tobytes()) for name, column in self.segments.items()]
         append = None if self.append is None else self.append.tobytes()
-        return arrays, append, (list(self.stream.names), self.stream.codes.tobytes()), groups, values
+        stream = list(self.stream.names), self.stream.codes.tobytes()
+        remarks = {name: flags.tobytes() for name, flags in self.remarks.items()}
+        said = None if self.transcripts is None else self.transcripts.dump()
+        return arrays, append, stream, groups, values, remarks, said
 
     @classmethod
     def load(cls, packed: Sequence[Any]) -> Scored:
         """The inverse of `dump`."""
-        arrays, append, (streams, codes), groups, values = packed
+        arrays, append, (streams, codes), groups, values, remarks, said = packed
 
         def categories(names: list[str], data: bytes) -> Categories:
             return Categories(names, np.frombuffer(data, np.int32))
@@ -243,6 +261,8 @@ class Scored:
                 for name, names, data in values
             },
             append=None if append is None else np.frombuffer(append, np.int64),
+            remarks={name: np.frombuffer(data, np.bool_) for name, data in remarks.items()},
+            transcripts=None if said is None else Transcripts.load(said),
         )
 
 
@@ -266,22 +286,40 @@ def concatenate(parts: Sequence[Scored]) -> Scored:
         for f in fields(first)
         if isinstance(getattr(first, f.name), np.ndarray)
     }
-    columns: dict[str, Column] = {}
-    for name, column in first.values.items():
-        if isinstance(column, Categories):
-            columns[name] = _concatenate_categories([part.values[name] for part in parts])  # type: ignore[misc]
-        else:
-            columns[name] = np.concatenate([np.asarray(part.values[name]) for part in parts])
+    columns = {name: concatenate_columns([part.values[name] for part in parts]) for name in first.values}
     return replace(
         first,
         **arrays,
-        stream=_concatenate_categories([part.stream for part in parts]),
-        segments={name: _concatenate_categories([part.segments[name] for part in parts]) for name in first.segments},
+        stream=concatenate_categories([part.stream for part in parts]),
+        segments={name: concatenate_categories([part.segments[name] for part in parts]) for name in first.segments},
         values=columns,
+        remarks=concatenate_remarks([(len(part), part.remarks) for part in parts]),
+        transcripts=concatenate_transcripts([part.transcripts for part in parts if part.transcripts is not None]),
     )
 
 
-def _concatenate_categories(parts: Sequence[Categories]) -> Categories:
+def concatenate_transcripts(parts: Sequence[Transcripts]) -> Transcripts | None:
+    """The exchanges of several batches, in order; None of none."""
+    if not parts:
+        return None
+    columns = ([getattr(part, f.name) for part in parts] for f in fields(Transcripts))
+    return Transcripts(*map(np.concatenate, columns))
+
+
+def concatenate_remarks(parts: Sequence[tuple[int, Mapping[str, Flags]]]) -> dict[str, Flags]:
+    """Remarks of several batches, each with its length; one that a batch does not make is true of none there."""
+    names = dict.fromkeys(name for _, remarks in parts for name in remarks)
+    return {name: np.concatenate([part.get(name, np.zeros(n, np.bool_)) for n, part in parts]) for name in names}
+
+
+def concatenate_columns(parts: Sequence[Column]) -> Column:
+    """One signal's values in several batches, in order."""
+    if isinstance(parts[0], Categories):
+        return concatenate_categories(parts)  # type: ignore[arg-type]
+    return np.concatenate(parts)  # type: ignore[arg-type]
+
+
+def concatenate_categories(parts: Sequence[Categories]) -> Categories:
     names = sorted({name for part in parts for name in part.names})
     code_of = {name: code for code, name in enumerate(names)}
     tables = [np.array([*(code_of[name] for name in part.names), -1], np.int32) for part in parts]
@@ -317,6 +355,8 @@ class Reading(msgspec.Struct, frozen=True):
     tail: str | None = None
     forced: bool = False
     distances: dict[str, float | None] = msgspec.field(default_factory=dict)
+    against: str = ""
+    """Of a series that is held against two references: which of them says so, `anchor` or `rolling`."""
 
     @property
     def scope(self) -> Scope:

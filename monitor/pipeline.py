@@ -17,7 +17,8 @@ from monitor.decoding import Decoder
 from monitor.engine import Engine, Step
 from monitor.feedback import Joins
 from monitor.measuring import measure
-from monitor.model import AlertChange, Blob, Checkpoint, Position, Raw, Reading, Reject, Scored, concatenate
+from monitor.model import AlertChange, Blob, Checkpoint, Position, Raw, Reading, Records, Reject, Scored, concatenate
+from monitor.sampling import redacted
 from monitor.settings import format_time
 from monitor.store import Store
 from monitor.watermark import FOLLOWERS, Admission, PartitionTime
@@ -29,6 +30,8 @@ COMMIT_SECONDS = 2.0
 """Wall-clock time between commits; what is read again after a crash."""
 COMMIT_REJECTS = 10_000
 """Rejects that make a commit at once, so that a log of nothing else does not fill the memory."""
+EXCERPT = 200
+"""Characters of a message that cannot be a record that are kept."""
 AHEAD_SLICES = 12
 """A partition more than this many of the coarsest slices ahead of the watermark waits."""
 
@@ -53,6 +56,8 @@ class Pipeline:
     """Fate -> records; those of the summary add up to the records read."""
     notices: list[str] = field(default_factory=list)
     batch: int = BATCH
+    excerpts: bool = True
+    """Whether rejects keep how their message began, redacted."""
     _generated: int = 0
     """Records of earlier runs that had no id."""
     _decoder: Decoder = field(init=False)
@@ -106,17 +111,30 @@ class Pipeline:
         batches = []
         for raw in raws:
             records, refused = self._decoder.decode(raw)
-            rejects = [*raw.rejects, *refused]
+            rejects = [*raw.rejects, *self._excerpted(raw, refused)]
             self._pending.rejects += rejects
             self.counts.update(reject.reason for reject in rejects)
             batches.append(records)
-        plan = self.engine.plan.streams
         accepted = [
             self._admit(raw.partition, scored, ended=False)
-            for raw, scored in zip(raws, measure(batches, self.scorers, plan.by, plan.segments), strict=True)
+            for raw, scored in zip(raws, self._measure(batches), strict=True)
         ]
         self._add(accepted)
         self.positions |= {raw.partition: raw.end for raw in raws}
+
+    def _excerpted(self, raw: Raw, refused: list[Reject]) -> list[Reject]:
+        """The rejects with how their messages begin, where text may be kept."""
+        if not self.excerpts or not refused:
+            return refused
+        payloads = dict(zip(raw.offsets, raw.payloads, strict=True))
+        # what is redacted is more than what is kept, so that nothing that the cut would split comes through
+        begun = [payloads[reject.position][: 8 * EXCERPT].decode(errors="replace") for reject in refused]
+        texts = [(text or "")[:EXCERPT] for text in self.engine.redact(begun)]
+        return [msgspec.structs.replace(reject, excerpt=text) for reject, text in zip(refused, texts, strict=True)]
+
+    def _measure(self, batches: Sequence[Records]) -> list[Scored]:
+        plan, sampling = self.engine.plan.streams, bool(self.engine.samples.scorers)
+        return measure(batches, self.scorers, plan.by, plan.segments, sampling=sampling)
 
     def _admit(self, partition: str, scored: Scored | None, *, ended: bool) -> Scored | None:
         """The records of one partition that may count now."""
@@ -222,10 +240,11 @@ class Pipeline:
         self.on_commit(self)
 
     def _note_unknown_fields(self) -> None:
-        for name, (_, place) in self._decoder.unknown_fields.items():
-            begin = f"field {name!r} is not one of the format's: it is not read"
+        """What the decoder noticed, each once: a decoder of another run may have seen it first at another place."""
+        for notice in self._decoder.notices():
+            begin = notice.partition(" (first seen at ")[0]
             if not any(text.startswith(begin) for text in self.notices):
-                self._note([f"{begin} (first seen at {place})"])
+                self._note([notice])
 
     def fates(self) -> Mapping[str, int]:
         """Fate -> records, adding up to the records read."""
@@ -234,11 +253,16 @@ class Pipeline:
 
     def _own_blobs(self) -> list[Blob]:
         times = [
-            (name, t.place, t.newest, t.ended, None if t.held is None else t.held.dump())
+            (name, t.place, t.newest, t.ended, None if t.held is None else self._redacted(t.held).dump())
             for name, t in self.admission.partitions.items()
         ]
         packed = msgspec.msgpack.encode((self.admission.watermark, times))
         return [Blob("pipeline", "times", packed), *self.joins.blobs()]
+
+    def _redacted(self, records: Scored) -> Scored:
+        """Held records as they may be kept: their text is redacted once more, to the same, should it be sampled."""
+        said = records.transcripts
+        return records if said is None else replace(records, transcripts=redacted(said, self.engine.redact))
 
     def resume(self) -> None:
         """Go on from what the store holds. Raises ValueError where it does not fit what is there now."""

@@ -335,6 +335,12 @@ def _removed(alert: Alert, now: int) -> _Moved:
     )
 
 
+def rebaselined(alert: Alert, now: int, why: str) -> AlertChange:
+    """Its owner takes what it says for the new normal."""
+    state: AlertState = "inactive" if alert.state == "pending" else "resolved"
+    return _row(alert, now, state, "rebaselined", f"{alert.contributions[0].summary}; {why}")
+
+
 def _toward_firing(rule: Rule, key: AlertKey, alert: Alert | None, saying: Sequence[Observed], now: int) -> _Moved:
     """An alert that is inactive or pending."""
     started_at = now if alert is None else alert.started_at
@@ -447,6 +453,8 @@ def _sentence(rule: Rule, seen: Observed) -> str:
     if rule.on == "silent":
         return f"{where}: no records {when}; the reference has {_number(seen.reference_value)} a slice"
     effect = "" if seen.effect is None else f" ({seen.effect_unit} {_signed(seen.effect)})"
+    if seen.kind == "vector":
+        return f"{where}: {seen.signal}: at least {abs(seen.effect or 0.0):.0%} of the texts are replaced {when}"
     if seen.value is None or seen.reference_value is None or seen.value == seen.reference_value:
         move = "changed"
     else:

@@ -7,8 +7,9 @@ how far time has come.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import msgspec
@@ -18,6 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from monitor.model import OTHER, Categories, Flags, Hashes, Ints, Scope, Scored, Signal
+from monitor.sampling import SAMPLE, Redact, Sample, add_samples
 from monitor.settings import Settings
 from monitor.summaries import AnySummary, merged, summarise
 from monitor.windows import Contents, Slice, scope_order
@@ -28,7 +30,7 @@ class StreamSettings(Settings):
 
     by: str = "model"
     """Field or label whose value names the stream of a record."""
-    segments: tuple[str, ...] = ("segment",)
+    segments: tuple[str, ...] = ("segment", "model_version", "prompt_version")
     """Fields or labels whose values are watched on their own within each stream."""
     at_most: Annotated[int, pydantic.Field(ge=1)] = 50
     """Streams kept apart, and values kept apart of each segment label in each stream; the rest is `other`."""
@@ -61,13 +63,17 @@ def name_hash(name: str) -> int:
 
 @dataclass(slots=True)
 class _OpenScope:
+    sampled: int
     records: int = 0
     parts: dict[str, list[AnySummary]] = field(default_factory=dict)
+    sample: Sample = field(default_factory=Sample)
+    """Of streams; a segment uses its part of its stream's."""
 
     def add(self, other: _OpenScope) -> None:
         self.records += other.records
         for name, parts in other.parts.items():
             self.parts.setdefault(name, []).extend(parts)
+        self.sample = add_samples([self.sample, other.sample]).least(self.sampled)
 
     def contents(self) -> Contents:
         return Contents(self.records, {name: merged(parts) for name, parts in sorted(self.parts.items())})
@@ -124,7 +130,14 @@ class OpenSlices:
     size: int
     """Length of a slice in milliseconds."""
     signals: Mapping[str, Signal]
+    """Those measured on all records."""
     settings: StreamSettings
+    sampled: int = SAMPLE
+    """Exchanges of a slice of a stream that are sampled, where records come with what was said."""
+    redact: Redact = list
+    """What the text of a sampled exchange passes through before it is kept."""
+    remarks: Counter[str] = field(default_factory=Counter)
+    """Remark -> records that count of which a scorer made it."""
     closed_upto: int | None = None
     """End of the last slice that closed."""
     streams: Names = field(init=False)
@@ -147,6 +160,7 @@ class OpenSlices:
             kept = records.take(rows)
             self._seen.add(kept.id_hash, kept.content_hash, start[rows] + self.size)
             self._summarise(kept, start[rows])
+            self.remarks.update({name: int(flags.sum()) for name, flags in kept.remarks.items() if flags.any()})
         return {
             "counted": len(rows),
             "duplicate": int((copy & ~conflict).sum()),
@@ -190,7 +204,33 @@ class OpenSlices:
             ]
             for name in names:  # whoever has to give way does so before anything is added
                 self._place(*name)
-            self._add_groups(records, rows, groups, [self._place(*name) for name in names])
+            places = [self._place(*name) for name in names]
+            self._add_groups(records, rows, groups, places)
+            if label is None and records.transcripts is not None:
+                self._add_samples(records, groups, places)
+
+    def _add_samples(self, records: Scored, groups: Ints, places: list[_OpenScope]) -> None:
+        """Offer the exchanges to the samples of their slices and streams."""
+        transcripts = records.transcripts
+        assert transcripts is not None
+        named = {
+            label: np.array([*column.names, None], np.object_)[column.codes]
+            for label, column in records.segments.items()
+        }
+        exchange = ~records.feedback_event
+        for group, place in enumerate(places):
+            wanted = exchange & (groups == group)
+            if len(place.sample) >= self.sampled:
+                wanted &= records.id_hash < place.sample.id_hash[self.sampled - 1]
+            rows = np.flatnonzero(wanted)
+            rows = rows[np.argsort(records.id_hash[rows])[: self.sampled]]
+            offered = Sample(
+                records.id_hash[rows],
+                records.session_hash[rows],
+                transcripts.take(rows),
+                {label: values[rows] for label, values in named.items()},
+            )
+            place.sample = place.sample.joined(offered, self.sampled, self.redact)
 
     def _add_groups(self, records: Scored, rows: Ints, groups: Ints, places: list[_OpenScope]) -> None:
         exchanges = np.bincount(groups, ~records.feedback_event[rows], minlength=len(places))
@@ -210,11 +250,11 @@ class OpenSlices:
         if stream not in self.streams.admitted:
             stream = self._bounded(start, self.streams, stream, None)
         if label is None:
-            return scopes.setdefault(Scope(stream), _OpenScope())
+            return scopes.setdefault(Scope(stream), _OpenScope(self.sampled))
         names = self.segments.setdefault((stream, label), Names(self.settings.at_most))
         if value not in names.admitted:
             value = self._bounded(start, names, value, (stream, label))
-        return scopes.setdefault(Scope(stream, f"{label}={value}"), _OpenScope())
+        return scopes.setdefault(Scope(stream, f"{label}={value}"), _OpenScope(self.sampled))
 
     def _bounded(self, start: int, names: Names, name: str, within: tuple[str, str] | None) -> str:
         """`name` if the slice keeps it apart, else OTHER, where those go that it displaces.
@@ -241,8 +281,14 @@ class OpenSlices:
             scopes = self._open.pop(start)
             self._admit(scopes)
             self.pass_over(start + self.size)
-            contents = {scope: found.contents() for scope, found in sorted(scopes.items(), key=scope_order)}
-            yield Slice(start, start + self.size, contents)
+            ordered = sorted(scopes.items(), key=scope_order)
+            samples = {
+                scope.stream: _named(found.sample, scopes, scope.stream)
+                for scope, found in ordered
+                if len(found.sample)
+            }
+            contents = {scope: found.contents() for scope, found in ordered}
+            yield Slice(start, start + self.size, contents, samples)
         self.pass_over(upto // self.size * self.size)
 
     def pass_over(self, end: int) -> None:
@@ -277,23 +323,37 @@ class OpenSlices:
         """All of the state, packed."""
         names = [self.streams.admitted, [(*key, found.admitted) for key, found in self.segments.items()]]
         slices = [
-            (start, [(scope, found.contents().dump()) for scope, found in scopes.items()])
+            (start, [(scope, found.contents().dump(), found.sample.dump()) for scope, found in scopes.items()])
             for start, scopes in self._open.items()
         ]
-        return msgspec.msgpack.encode((self.closed_upto, names, self._seen.dump(), slices))
+        return msgspec.msgpack.encode((self.closed_upto, names, self._seen.dump(), slices, self.remarks))
 
     def restore(self, data: bytes) -> None:
         """The inverse of `dump`, into new open slices."""
-        self.closed_upto, (streams, segments), seen, slices = msgspec.msgpack.decode(data)
+        self.closed_upto, (streams, segments), seen, slices, remarks = msgspec.msgpack.decode(data)
+        self.remarks = Counter(remarks)
         self.streams.admitted = streams
         self.segments = {(s, label): Names(self.settings.at_most, names) for s, label, names in segments}
         self._seen = _Seen.load(seen)
         for start, rows in slices:
-            self._open[start] = {Scope(*scope): _opened(Contents.load(packed)) for scope, packed in rows}
+            self._open[start] = {
+                Scope(*scope): self._opened(Contents.load(packed), Sample.load(sample))
+                for scope, packed, sample in rows
+            }
+
+    def _opened(self, contents: Contents, sample: Sample) -> _OpenScope:
+        parts = {name: [summary] for name, summary in contents.summaries.items()}
+        return _OpenScope(self.sampled, contents.records, parts, sample)
 
 
-def _opened(contents: Contents) -> _OpenScope:
-    return _OpenScope(contents.records, {name: [summary] for name, summary in contents.summaries.items()})
+def _named(sample: Sample, scopes: Mapping[Scope, object], stream: str) -> Sample:
+    """A stream's sample with segments named as the scopes of its slice are: what is not kept apart is OTHER."""
+    segments = {}
+    for label, values in sample.segments.items():
+        names = {None, *_present(scopes, (stream, label))}
+        named = [value if value in names else OTHER for value in values]
+        segments[label] = np.fromiter(named, np.object_, len(named))
+    return replace(sample, segments=segments)
 
 
 def _label(scope: Scope) -> str:
@@ -318,4 +378,8 @@ def _rename(scopes: dict[Scope, _OpenScope], names: set[str], within: tuple[str,
             stream, label = within
             moved = {Scope(stream, f"{label}={name}"): Scope(stream, f"{label}={OTHER}")}
         for scope, target in moved.items():
-            scopes.setdefault(target, _OpenScope()).add(scopes.pop(scope))
+            found = scopes.pop(scope)
+            if target in scopes:
+                scopes[target].add(found)
+            else:
+                scopes[target] = found

@@ -85,6 +85,7 @@ class Store:
     def _prepare(self) -> None:
         self._db.execute("pragma journal_mode = wal")
         self._db.execute("pragma synchronous = full")
+        self._db.execute("pragma secure_delete = on")  # text of a slice that closed is gone, not only unreachable
         if self._version == 0:
             self._db.executescript(f"begin immediate; {_SCHEMA} pragma user_version = {VERSION}; commit")
 
@@ -141,8 +142,10 @@ class Store:
         rows = self._db.execute("select partition, offset, line, identity from position")
         return {name: Position(offset, line, identity) for name, offset, line, identity in rows}
 
-    def blobs(self) -> list[tuple[str, str, bytes]]:
-        return self._db.execute("select kind, key, data from blob order by kind, key").fetchall()
+    def blobs(self, table: str | None = None) -> list[tuple[str, str, bytes]]:
+        """All packed state, or that of one table, in order of the keys."""
+        which, of = ("", ()) if table is None else ("where kind = ?", (table,))
+        return self._db.execute(f"select kind, key, data from blob {which} order by kind, key", of).fetchall()  # noqa: S608
 
     def counts(self) -> dict[str, int]:
         return dict(self._db.execute("select name, records from count").fetchall())

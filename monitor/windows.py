@@ -13,6 +13,7 @@ from itertools import pairwise
 import msgspec
 
 from monitor.model import Kind, Scope
+from monitor.sampling import Sample, add_samples
 from monitor.settings import format_duration
 from monitor.summaries import SUMMARIES, AnySummary, merged
 
@@ -80,24 +81,40 @@ class Slice:
     start: int
     end: int
     scopes: Mapping[Scope, Contents]
+    samples: Mapping[str, Sample] = field(default_factory=dict)
+    """Stream -> some of its exchanges, to show what it was about."""
 
     def dump(self) -> bytes:
         rows = [(scope, contents.dump()) for scope, contents in self.scopes.items()]
-        return msgspec.msgpack.encode((self.start, self.end, rows))
+        samples = {stream: sample.dump() for stream, sample in self.samples.items()}
+        return msgspec.msgpack.encode((self.start, self.end, rows, samples))
 
     @classmethod
     def load(cls, data: bytes) -> Slice:
-        start, end, rows = msgspec.msgpack.decode(data)
-        return cls(start, end, {Scope(*scope): Contents.load(packed) for scope, packed in rows})
+        start, end, rows, samples = msgspec.msgpack.decode(data)
+        return cls(
+            start,
+            end,
+            {Scope(*scope): Contents.load(packed) for scope, packed in rows},
+            {stream: Sample.load(packed) for stream, packed in samples.items()},
+        )
 
 
 def add_slices(slices: Sequence[Slice], start: int, end: int) -> Slice:
     """The slices of one size between `start` and `end` as one slice of a coarser size."""
     by_scope: dict[Scope, list[Contents]] = {}
+    by_stream: dict[str, list[Sample]] = {}
     for part in slices:
         for scope, contents in part.scopes.items():
             by_scope.setdefault(scope, []).append(contents)
-    return Slice(start, end, {scope: add_contents(parts) for scope, parts in sorted(by_scope.items(), key=scope_order)})
+        for stream, sample in part.samples.items():
+            by_stream.setdefault(stream, []).append(sample)
+    return Slice(
+        start,
+        end,
+        {scope: add_contents(parts) for scope, parts in sorted(by_scope.items(), key=scope_order)},
+        {stream: add_samples(parts).least(max(map(len, parts))) for stream, parts in sorted(by_stream.items())},
+    )
 
 
 def scope_order(item: tuple[Scope, object]) -> tuple[str, str]:

@@ -25,7 +25,7 @@ def lines(count: int, step: int = 10_000) -> bytes:
 
 
 def test_scorers_that_are_off_measure_nothing() -> None:
-    assert len(make_scorers(Config())) == 2
+    assert len(make_scorers(Config())) == 3
     only_text = make_engine(parse("signals: {operational: false}", "f"))
     assert "prompt_chars" in only_text.plan.signals
     assert "cost" not in only_text.plan.signals

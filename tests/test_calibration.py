@@ -27,9 +27,11 @@ from monitor.calibration import (
     pool_bins,
     pool_small,
     pooled,
+    raised_lead,
     stack_terms,
     tail,
     thresholds,
+    vector_within,
 )
 from monitor.model import Floats, Ints, Scope
 from monitor.settings import DAY
@@ -437,3 +439,44 @@ def test_a_fault_in_the_null_is_noticed(
     monkeypatch.setattr(calibration, "null_terms", fault)
     with pytest.raises(AssertionError):
         check(process)
+
+
+# ---- vectors --------------------------------------------------------------------------------------------------------
+
+
+def test_powers_of_w_have_no_bias_though_there_are_more_dimensions_than_units() -> None:
+    """60 units of 80 dimensions of falling variance, over and over: the means are those of the true W."""
+    rng = np.random.default_rng(0)
+    spectrum = 0.5 * 0.93 ** np.arange(80)
+    traces = [float((spectrum**power).sum()) for power in (1, 2, 3)]
+    found, plain = [], []
+    for _ in range(150):
+        rows = rng.normal(size=(60, 80)) * np.sqrt(spectrum)
+        of, ones = np.repeat(np.arange(20), 3), np.ones(60, np.int64)
+        means, seen = np.zeros((20, 80)), np.full(20, 1e9)
+        agreement = np.full(20, traces[0])
+        within, (square, cube, _) = vector_within(rows, of, ones, means=means, seen=seen, agreement=agreement)
+        assert np.trace(within) == pytest.approx(traces[0], rel=1e-6)
+        found.append((square, cube))
+        plain.append(float((within * within).sum()))
+    np.testing.assert_allclose(np.mean(found, axis=0), traces[1:], rtol=0.08)
+    assert np.mean(plain) > 1.1 * traces[1]
+
+
+def test_the_tail_follows_the_third_cumulant() -> None:
+    """A sum of many chi-squares with falling weights: lead and second moment alone say it is too rare."""
+    weights = 0.9 ** np.arange(60)
+    drawn = np.random.default_rng(0).chisquare(1, (400_000, 60)) @ weights
+    one = np.ones(1)
+    trace, square, cube = ((weights**power).sum() * one for power in (1, 2, 3))
+    plain = NullMoments(trace, square, one, 60 * one, 1e6 * one)
+    raised = replace(plain, lead=raised_lead(trace, square, one, cube))
+    for level in (1e-2, 1e-3, 1e-4):
+        at = np.quantile(drawn, 1 - level, keepdims=True)
+        assert 0.85 * level <= tail(at, raised)[0] <= 3 * level  # it keeps to the safe side
+        assert tail(at, plain)[0] < 0.9 * level
+
+
+def test_a_lead_that_says_enough_is_left() -> None:
+    lead = raised_lead(*(np.array([value]) for value in (4.0, 5.0, 2.0, 1e-3)))
+    assert lead[0] == pytest.approx(2.0, rel=1e-9)

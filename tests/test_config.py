@@ -99,6 +99,10 @@ WRONG = {
     "reference:\n  siez: 1d": ["f.yaml:2: reference.siez: unknown key; did you mean 'size'?"],
     "streams: {size: 1d}": ["f.yaml:1: streams.size: unknown key"],  # a key of elsewhere is not suggested
     "retraining: []": ["f.yaml:1: retraining: unknown key"],
+    "signals: {embedding: {modle: x}}": ["f.yaml:1: signals.embedding.modle: unknown key; did you mean 'model'?"],
+    "signals: {toxicity: {threshold: 3}}": ["f.yaml:1: signals.toxicity.threshold: must be at most 1, not 3"],
+    "signals: {embedding: {model: /nowhere}}": ["f.yaml:1: signals.embedding: /nowhere is not there: no such folder"],
+    "content: some": ["f.yaml:1: content: expected 'none', 'redacted' or 'full', not 'some'"],
     "skew: 1m\nwindows: [5m]\nskew: 2m": ['f.yaml:3: duplicate key "skew"'],
     "rules:\n- {name: A, name: B}": ['f.yaml:2: duplicate key "name"'],
     "windows: [5m\nskew: 1m": [
@@ -118,7 +122,22 @@ WRONG = {
     "sources:\n- kind: files\n  paths: [x]\n  format: nativ": [
         "f.yaml:4: sources[0].format: unknown format 'nativ'; did you mean 'native'?"
     ],
-    "reference: {kind: rolling}": ["f.yaml:1: reference.kind: unknown kind 'rolling'; there is 'learned'"],
+    "reference: {kind: seasonal}": [
+        "f.yaml:1: reference.kind: unknown kind 'seasonal'; there is 'learned', 'file' or 'rolling'"
+    ],
+    "reference: {kind: rolling}": ["f.yaml:1: reference: `kind: rolling` needs a `size`, as in `size: 7d`"],
+    "reference: {kind: file}": [
+        "f.yaml:1: reference: `kind: file` needs a `path`, of a file that `driftd reference build` made"
+    ],
+    "reference: {path: good.reference}": [
+        "f.yaml:1: reference: `path` goes with `kind: file`, not with `kind: learned`"
+    ],
+    "reference: {kind: file, path: a, size: 1d}": [
+        "f.yaml:1: reference: `size` goes with `kind: learned` or `kind: rolling`, not with `kind: file`"
+    ],
+    "reference: {kind: rolling, size: 1d, until: 2026-11-20}": [
+        "f.yaml:1: reference: `until` goes with `kind: learned`, not with `kind: rolling`"
+    ],
     "reference: {size: 1d, until: 2026-11-20}": ["f.yaml:1: reference: give size or until, not both"],
     "reference: {until: tomorrow}": [
         "f.yaml:1: reference.until: expected a time such as 2026-11-20T00:00:00Z, not 'tom"
@@ -305,9 +324,9 @@ def test_the_commented_file_holds_the_defaults() -> None:
 
 def test_the_examples_in_the_commented_file_are_right() -> None:
     text = COMMENTED.read_text()
-    for default in ("sources: []", "matters: {}"):
+    for default in ("sources: []", "matters: {}", "embedding: auto "):
         assert default in text
-        text = text.replace(default, "")
+        text = text.replace(default, "# " if default.startswith("embedding") else "")
     text = re.sub(r"(?m)^#: ", "", text)
     config = parse(text, str(COMMENTED))
     assert config.sources[0].paths

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.decoding import COLUMNS, FORMATS, Native, exchange_hash, native
+from monitor.decoding.records import FIELDS
 from monitor.decoding.times import parse_ts
 from monitor.model import Position, Raw, Records, Reject
 
@@ -84,7 +85,7 @@ def test_a_full_record() -> None:
 def test_absent_and_null_are_the_same() -> None:
     nothing = record(b'{"id":"a","ts":0}')
     assert nothing == {**dict.fromkeys(COLUMNS), "id": "a", "kind": "exchange"}
-    assert record(encoded(**dict.fromkeys(name for name in native._FIELDS if name not in {"id", "ts"}))) == nothing
+    assert record(encoded(**dict.fromkeys(name for name in FIELDS if name not in {"id", "ts"}))) == nothing
 
 
 @pytest.mark.parametrize("name", ["id", "model", "model_version", "prompt_version", "session", "user", "status", "of"])
@@ -102,6 +103,9 @@ def test_names_may_be_numbers(name: str, value: str | float, text: str) -> None:
         ({"contexts": []}, []),
         ({"context": "a", "contexts": ["b"]}, ["b"]),
         ({"context": None}, None),
+        ({"context": ""}, [""]),
+        ({"contexts": ""}, [""]),
+        ({"context": []}, []),
     ],
 )
 def test_contexts(fields: dict[str, Any], contexts: list[str] | None) -> None:
@@ -347,7 +351,7 @@ _VALUE = st.sampled_from(
         *({"score": 1}, {"label": "up"}, "feedback", "2025-01-06T00:00:00Z", "17e8", 1736121600),
     ]
 )
-_FIELD = st.sampled_from([*native._FIELDS, "zz", "yy"])
+_FIELD = st.sampled_from([*FIELDS, "zz", "yy"])
 _MESSAGE = st.one_of(
     st.dictionaries(_FIELD, _VALUE, max_size=5).map(lambda fields: json.dumps({"ts": 1, **fields}).encode()),
     st.dictionaries(_FIELD, _VALUE, max_size=5).map(lambda fields: json.dumps(fields).encode()),

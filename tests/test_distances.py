@@ -9,21 +9,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import integrate, linalg, stats
 from scipy.spatial import distance as spatial
 
 from monitor.distances import (
+    centroid_shift,
     chi_square,
+    frechet,
     hellinger,
     jensen_shannon,
     ks,
+    mmd,
     psi,
     total_variation,
     wasserstein,
     wasserstein_normed,
 )
-from monitor.model import Floats, Ints
+from monitor.model import Floats, Ints, Vectors
 from monitor.summaries.numeric import GRID_CELLS, grid_keys, grid_values
+from monitor.summaries.vector import BANDWIDTHS, embed
 
 RECORDS = 1e12
 """So many that half a count is nothing."""
@@ -205,3 +209,47 @@ def test_agrees_with_evidently_on_categories(evidently: _Evidently) -> None:
     assert hellinger(counts, reference_counts) == pytest.approx(
         evidently("hellinger", window, reference, "cat"), rel=1e-9
     )
+
+
+# ---- vectors --------------------------------------------------------------------------------------------------------
+
+
+def moments(x: Floats) -> Floats:
+    return np.column_stack([x.mean(axis=0), np.cov(x.T, ddof=0)])
+
+
+def test_frechet_is_the_formula_with_a_matrix_root() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(400, 6)) @ rng.normal(size=(6, 6)), rng.normal(size=(300, 6)) @ rng.normal(size=(6, 6)) + 1
+    one, two = moments(x), moments(y)
+    root = linalg.sqrtm(one[:, 1:] @ two[:, 1:])
+    expected = ((one[:, 0] - two[:, 0]) ** 2).sum() + np.trace(one[:, 1:] + two[:, 1:] - 2 * root).real
+    assert float(frechet(one, two)) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_frechet_of_commuting_covariances_is_a_distance_of_deviations() -> None:
+    means, deviations = np.array([[1.0, 2.0], [4.0, -2.0]]), np.array([[1.0, 3.0], [2.0, 0.5]])
+    one, two = (np.column_stack([m, np.diag(d**2)]) for m, d in zip(means, deviations, strict=True))
+    assert float(frechet(one, two)) == pytest.approx(9 + 16 + 1 + 6.25)
+
+
+def test_mmd_is_that_of_the_gaussian_kernels() -> None:
+    """The V-statistic with the exact kernel, which features stand for to one in sqrt(256)."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(n, 24)) + shift for n, shift in ((300, 0.0), (200, 0.6)))
+    x, y = ((side / np.linalg.norm(side, axis=1, keepdims=True)).astype(np.float32) for side in (x, y))
+
+    def kernel(a: Vectors, b: Vectors) -> float:
+        squared = ((a[:, None, :].astype(np.float64) - b) ** 2).sum(axis=2)
+        return float(np.mean([np.exp(-squared / (2 * width**2)) for width in BANDWIDTHS]))
+
+    exact = np.sqrt(kernel(x, x) + kernel(y, y) - 2 * kernel(x, y))
+    assert float(mmd(embed(x).mean(axis=0), embed(y).mean(axis=0))) == pytest.approx(float(exact), rel=0.05)
+
+
+def test_centroid_shift_is_the_cosine_distance_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 7, 30))
+    expected = [spatial.cosine(a, b) for a, b in zip(x, y, strict=True)]
+    np.testing.assert_allclose(centroid_shift(x, y), expected)
+    assert np.isnan(centroid_shift(np.zeros(3), np.ones(3)))

@@ -11,15 +11,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import monitor.__main__ as command_line
-from monitor import __version__
+from monitor import __version__, reference_commands
 from monitor.config import Config, parse
 from monitor.decoding import COLUMNS, Native
 from monitor.distances import DISTANCES
 from monitor.model import AlertChange, Position, Raw, Reading, Reject
 from monitor.rules import built_in_rules
-from monitor.scorers import SCORERS
+from monitor.scorers import SAMPLE_SCORERS, SCORERS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -43,16 +44,13 @@ def cells(text: str, column: int = 0) -> list[str]:
     return [name for row in lines[2:] for name in re.findall(r"`([^`]+)`", row[column])]
 
 
-COMMANDS = {
-    (info.name or info.callback.__name__): info.callback
-    for info in command_line.app.registered_commands
-    if info.callback
-}
+COMMANDS = set(getattr(get_command(command_line.app), "commands"))  # noqa: B009  a group, which the type does not say
+SOURCE = inspect.getsource(command_line) + inspect.getsource(reference_commands)
 
 
 def test_there_are_two_commands_to_set_up_and_they_come_first() -> None:
     demo, tests = blocks(README, "sh")[:2]
-    assert demo == "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/driftd demo\n"
+    assert demo == "python3 -m venv .venv && .venv/bin/pip install '.[bundled-model]' && .venv/bin/driftd demo\n"
     assert tests == "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest\n"
     assert README.index("```sh") < 1500
     assert sum("venv" in block for block in blocks(README, "sh")) == 2
@@ -66,7 +64,7 @@ def test_every_command_that_is_named_exists(name: str) -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    assert set(COMMANDS) == {"replay", "check", "status", "demo"}
+    assert set(COMMANDS) == {"replay", "check", "status", "explain", "reference", "demo"}
     for command in COMMANDS:
         assert re.search(rf"driftd {command}\b", README)
 
@@ -76,14 +74,13 @@ def test_commands_in_blocks_have_options_that_exist() -> None:
     shown = [words[words.index("driftd") :] for words in shown if "driftd" in words]
     assert len(shown) >= 4
     for _, command, *words in shown:
-        source = inspect.getsource(command_line) if command in COMMANDS else ""
+        source = SOURCE if command in COMMANDS else ""
         assert all(f'"{word}"' in source for word in words if word.startswith("-") and word != "-")
 
 
 def test_every_option_that_is_named_exists() -> None:
-    source = inspect.getsource(command_line)
     for option in set(re.findall(r"`(--[a-z-]+)", README)):
-        assert f'"{option}"' in source
+        assert f'"{option}"' in SOURCE
 
 
 @pytest.mark.parametrize("block", [*blocks(README, "yaml"), *blocks(CONTRIBUTING, "yaml")])
@@ -119,7 +116,8 @@ def test_the_table_of_fields_is_whole() -> None:
 
 
 def test_the_table_of_signals_is_whole() -> None:
-    signals = [signal.name for row in SCORERS.values() for signal in row.make().signals]
+    rows = [*(row.signals for row in SCORERS.values()), *(row.signals for row in SAMPLE_SCORERS.values())]
+    signals = [signal.name for row in rows for signal in row]
     assert sorted(cells(section("What is measured"))) == sorted([*signals, "volume"])
 
 
@@ -141,7 +139,7 @@ def test_distances_and_rules_that_are_named_exist() -> None:
         assert f"`{rule.name}`" in text
 
 
-@pytest.mark.parametrize("marker", ["bench", "null"])
+@pytest.mark.parametrize("marker", ["bench", "null", "redaction", "toxicity"])
 def test_measured_tables_have_their_place(marker: str) -> None:
     assert README.count(f"<!-- {marker} -->") == README.count(f"<!-- /{marker} -->") == 1
     assert README.index(f"<!-- {marker} -->") < README.index(f"<!-- /{marker} -->")

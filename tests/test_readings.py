@@ -18,7 +18,7 @@ from monitor.readings.levels import measure
 from monitor.readings.matters import matters
 from monitor.reference import Learning, ScopeReference
 from monitor.settings import DAY
-from monitor.summaries import summarise
+from monitor.summaries import Vector, merged, summarise
 from monitor.summaries.numeric import GRID_CELLS, grid_keys, grid_values
 from monitor.windows import SLICES, Contents, Slice
 from tests.bench.null import SIGNALS, SIZE, Setting, Traffic, learn, scope_of, simulate, slices_of
@@ -328,7 +328,7 @@ def test_many_series_are_as_one_by_one(kind: Kind) -> None:
     alone = []
     for row in range(4):
         judge = Judge(SIZE, {})
-        judge.join(together.scopes[scope_of(row)], [])
+        judge.join(together.parts[scope_of(row), kind], [])
         alone.append(judge)
     window = slices_of(traffic, 72, SLICES, 1.0)
     for judge in (together, *alone):
@@ -520,3 +520,167 @@ def test_what_matters_is_the_owners_or_the_default() -> None:
     assert [matters(signal, {}, 0.5) for signal in ALL.values()] == [0.1, 0.03, 0.05, 0.125]
     assert matters(ERROR, {}, 0.99) == 0.005
     assert matters(ERROR, {"error": 0.3}, 0.5) == 0.3
+
+
+# ---- vectors (the full table: python tests/bench/null_vectors.py) ---------------------------------------------------
+
+EMBEDDING = Signal("embedding", "vector", sample=True, fingerprint="model@1", size=16)
+
+
+class Embedded:
+    """A stream whose records lie around four topics, learned from `slices` slices."""
+
+    def __init__(
+        self, *, slices: int = 96, records: int = 40, stands_for: float = 1.0, sessions: bool = False, seed: int = 0
+    ) -> None:
+        self.rng, self.records, self.stands_for = np.random.default_rng(seed), records, stands_for
+        self.sessions, self.number, self.count = sessions, 0, slices
+        self.topics = np.random.default_rng(1).normal(size=(5, EMBEDDING.size))
+        learning = Learning(BOT, 0, slices * LENGTH, [SIZE])
+        for _ in range(slices):
+            learning.take(SIZE, self.draw())
+        self.reference = learning.freeze({EMBEDDING.name: EMBEDDING})
+        self.judge = Judge(SIZE, {})
+        self.judge.join(self.reference, [])
+        self.ring: list[Slice] = []
+
+    def draw(self, replaced: float = 0.0, records: int | None = None) -> Slice:
+        n = self.rng.poisson(self.records if records is None else records)
+        session = np.zeros(n, np.uint64)
+        topic = self.rng.choice(4, n, p=[0.4, 0.3, 0.2, 0.1])
+        if self.sessions:  # of five records on average, on one topic
+            session = self.rng.integers(0, max(n // 5, 1), n).astype(np.uint64) + np.uint64(1 + 1000 * self.number)
+            topics = self.rng.choice(4, 1 + n // 5, p=[0.4, 0.3, 0.2, 0.1])
+            topic = topics[(session % np.uint64(max(n // 5, 1))).astype(np.int64)]
+        topic[self.rng.random(n) < replaced] = 4
+        x = self.topics[topic] + 1.5 * self.rng.normal(size=(n, EMBEDDING.size))
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        order = self.rng.integers(1, 2**63, n).astype(np.uint64)
+        groups, weight = np.zeros(n, np.int64), np.array([self.stands_for])
+        found = summarise(EMBEDDING, x.astype(np.float32), groups, 1, session, weight, order)[0]
+        start = self.number * LENGTH
+        self.number += 1
+        held = {BOT: Contents(round(n * self.stands_for), {EMBEDDING.name: found})} if n else {}
+        return Slice(start, start + LENGTH, held)
+
+    def read(
+        self, replaced: float = 0.0, records: int | None = None, budget: dict[bool, float] | None = None
+    ) -> Reading:
+        """The reading of the next window."""
+        self.ring = [self.draw(replaced, records) for _ in range(SLICES)]
+        for found in self.ring:
+            self.judge.push(found.end, found)
+        return self.judge.read(self.number * LENGTH, self.window, budget or BUDGET, partial=True)[0]
+
+    @property
+    def window(self) -> list[tuple[int, Slice]]:
+        return list(enumerate(self.ring))
+
+
+def test_vectors_are_ok_until_records_are_replaced() -> None:
+    stream = Embedded(records=750, slices=288)
+    quiet = stream.read()
+    assert (quiet.test, quiet.kind, quiet.verdict, quiet.tail) == ("rff_mmd", "vector", "ok", "simulated")
+    assert quiet.detectable is not None
+    assert quiet.detectable <= 0.02
+    changed = stream.read(replaced=0.15)
+    assert changed.verdict == "drift"
+    assert changed.effect_unit == "share of records replaced, at least"
+    assert changed.effect is not None
+    assert 0.02 <= changed.effect <= 0.15
+    assert changed.value is not None
+    assert changed.reference_value is not None
+    assert changed.value > 3 * changed.reference_value
+    assert changed.tail == "extrapolated"
+
+
+def test_few_vectors_are_insufficient() -> None:
+    assert Embedded().read(records=2).verdict == "insufficient"
+    assert Embedded(records=1).read(replaced=0.5, records=100).verdict == "insufficient"
+    nothing = Embedded().read(records=0)
+    assert (nothing.verdict, nothing.n, nothing.p_value, nothing.effect) == ("insufficient", 0, None, None)
+    seen = Embedded(records=60).read()
+    assert seen.verdict == "insufficient"  # it could not have seen 2 %
+    assert seen.detectable is not None
+    assert seen.detectable > 0.02
+
+
+def test_of_vectors_the_scored_ones_count_not_those_they_stand_for() -> None:
+    """What is scored tells as much as it would alone, whatever it stands for."""
+    alone, thin = Embedded(seed=3), Embedded(seed=3, stands_for=250.0)
+    here, there = alone.read(), thin.read()
+    assert (here.n, here.units) == (there.n, there.units)
+    assert there.p_value == pytest.approx(here.p_value, rel=1e-3)
+    assert there.detectable == pytest.approx(here.detectable, rel=1e-3)
+
+
+def test_few_slices_of_vectors_are_widened_and_say_so() -> None:
+    full, few = Embedded(slices=72), Embedded(slices=48)
+    assert full.read().tail == "simulated"
+    assert few.read().tail == "widened"
+
+
+def test_distances_of_vectors_are_those_of_the_summaries() -> None:
+    stream = Embedded()
+    stream.read(replaced=0.3)
+    found = stream.judge.distances(stream.window, {key_of(BOT, EMBEDDING.name)})[key_of(BOT, EMBEDDING.name)]
+    parts = [c.summaries[EMBEDDING.name] for s in stream.ring for c in s.scopes.values()]
+    whole, usual = merged(parts), stream.reference.series[EMBEDDING.name].summary
+    assert isinstance(whole, Vector)
+    assert isinstance(usual, Vector)
+    assert found == {
+        "mmd": float(DISTANCES["mmd"](whole.embedding, usual.embedding)),
+        "frechet": float(DISTANCES["frechet"](whole.projected, usual.projected)),
+        "centroid_shift": float(DISTANCES["centroid_shift"](whole.centroid, usual.centroid)),
+    }
+    assert found["mmd"] == pytest.approx(stream.judge.vectors.read(stream.window, np.array([1e-4])).value[0])
+    assert not stream.judge.distances(stream.window, set())
+    nothing = stream.judge.distances([], {key_of(BOT, EMBEDDING.name)})
+    assert nothing == {key_of(BOT, EMBEDDING.name): {"mmd": None, "frechet": None, "centroid_shift": None}}
+
+
+def test_vectors_without_a_reference_are_learning() -> None:
+    found = Embedded().draw()
+    reading = learning_readings(SIZE, SIZE, [BOT], [(0, found)])[0]
+    assert (reading.kind, reading.verdict, reading.value) == ("vector", "learning", None)
+    assert reading.n == found.scopes[BOT].records
+
+
+def test_a_window_of_vectors_that_joins_late_reads_as_one_that_was_pushed() -> None:
+    stream = Embedded()
+    here = stream.read(replaced=0.1)
+    late = Judge(SIZE, {})
+    late.join(ScopeReference.load(stream.reference.dump()), stream.window)
+    assert late.read(stream.number * LENGTH, stream.window, BUDGET, partial=True) == [here]
+
+
+@pytest.mark.parametrize("sessions", [False, True])
+@pytest.mark.parametrize(("records", "factor"), [(25, 1.0), (25, 0.25), (25, 4.0)])
+def test_few_unchanged_windows_of_vectors_look_changed(sessions: bool, records: int, factor: float) -> None:  # noqa: FBT001
+    found = []
+    for seed in range(15):
+        stream = Embedded(records=records, slices=96, sessions=sessions, seed=seed)
+        found += [stream.read(records=round(records * factor)).p_value or 0.0 for _ in range(20)]
+    p_values = np.array(found)
+    if factor <= 1:  # of more traffic the reference's own noise says most, which is the same for all windows
+        assert (p_values <= 1e-1).mean() >= 0.02  # nor is it blind
+    assert (p_values <= 1e-2).mean() <= 0.03
+    assert (p_values <= 1e-3).mean() <= 0.01  # three of 300
+    assert p_values.min() > 1e-6
+
+
+@pytest.mark.parametrize("threshold", [1e-3, 1e-6])
+def test_replacing_as_much_as_detectable_is_seen_nine_times_of_ten(threshold: float) -> None:
+    """The effect bounds the replaced share from below, so what is detectable in it is seen."""
+    seen = []
+    for seed in range(12):
+        stream = Embedded(records=150, slices=144, seed=seed)
+        promised = stream.read(budget={False: threshold})
+        assert promised.detectable is not None
+        for _ in range(3):
+            found = stream.read(replaced=0.15, budget={False: threshold})
+            assert found.effect is not None
+            if found.effect >= promised.detectable:
+                seen.append((found.p_value or 0) <= threshold)
+    assert len(seen) >= 10
+    assert float(np.mean(seen)) >= 0.9

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pydantic
 import pytest
 
-from monitor.calibration import LAGS
-from monitor.model import Categories, Column, Scope, Signal
+from monitor.calibration import LAGS, NullTerms
+from monitor.model import Categories, Column, Floats, Hashes, Scope, Signal
 from monitor.reference import (
     BINS,
     KEPT,
@@ -17,11 +19,13 @@ from monitor.reference import (
     ScopeReference,
     SeriesReference,
     coarse_cells,
+    halves,
     kept_starts,
+    mismatch,
     place_keys,
 )
 from monitor.settings import DAY, HOUR, parse_time
-from monitor.summaries import SUMMARIES, summarise
+from monitor.summaries import SUMMARIES, Vector, summarise
 from monitor.summaries.numeric import grid_keys
 from monitor.windows import SLICES, Contents, Slice, add_contents, add_slices
 
@@ -252,9 +256,9 @@ def test_a_reference_comes_back_as_it_was(sessions: int) -> None:
 
 def test_another_version_is_refused() -> None:
     data = learned([slice_of(i, 5) for i in range(12)]).dump()
-    assert data[1] == 1
-    with pytest.raises(ValueError, match="version 2; this driftd reads version 1"):
-        ScopeReference.load(data[:1] + b"\x02" + data[2:])
+    assert data[1] == 2
+    with pytest.raises(ValueError, match="version 3; this driftd reads version 2"):
+        ScopeReference.load(data[:1] + b"\x03" + data[2:])
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, 79])
@@ -289,3 +293,170 @@ def test_a_field_that_was_never_logged_is_not_watched_for_its_absence(share: flo
         contents = Contents(100, {signal.name: part})
         learning.take(SIZE, Slice(number * SECOND, (number + 1) * SECOND, {BOT: contents}))
     assert (signal.name in learning.freeze({signal.name: signal}).series) is watched
+
+
+# ---- samples and vectors --------------------------------------------------------------------------------------------
+
+VECTOR = Signal("vector", "vector", sample=True, fingerprint="model@1", size=6)
+SAMPLED = {
+    "score": Signal("score", "numeric", "unit", sample=True),
+    "reason": Signal("reason", "category", sample=True),
+    "vector": VECTOR,
+}
+
+
+def topics_of(session: Hashes, rng: np.random.Generator, alike: float) -> Floats:
+    """One of three topics for each session, or for each record where it is alone or goes its own way."""
+    topic = rng.integers(0, 3, len(session))
+    of_session = (session * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(33)) % np.uint64(3)
+    shared = (session != 0) & (rng.random(len(session)) < alike)
+    return np.where(shared, of_session, topic).astype(np.float64)
+
+
+def sampled_slice(
+    number: int, records: int, *, scored: int = 40, sessions: int = 0, alike: float = 0.0, shift: float = 0.0
+) -> Slice:
+    """`scored` of `records` records, in `sessions` sessions whose records are alike."""
+    rng = np.random.default_rng([number, 77])
+    scored = min(scored, records)
+    session = rng.integers(1, 2**62, max(sessions, 1)).astype(np.uint64)[rng.integers(0, max(sessions, 1), scored)]
+    session = session if sessions else np.zeros(scored, np.uint64)
+    topic = topics_of(session, rng, alike)
+    vectors = np.eye(6)[topic.astype(np.int64)] + 0.5 * rng.normal(size=(scored, 6)) + shift * np.eye(6)[5]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    values: dict[str, Column] = {
+        "score": (topic + 0.5 + shift) / 4,
+        "reason": Categories(["a", "b", "c"], topic.astype(np.int32)),
+        "vector": vectors.astype(np.float32),
+    }
+    weight, order = np.array([records / scored]), rng.permutation(scored).astype(np.uint64)
+    parts = {
+        name: summarise(SAMPLED[name], column, np.zeros(scored, np.int64), 1, session, weight, order)[0]
+        for name, column in values.items()
+    }
+    return Slice(number * SECOND, (number + 1) * SECOND, {BOT: Contents(records, parts)})
+
+
+def learned_samples(slices: list[Slice]) -> tuple[ScopeReference, Learning]:
+    learning = Learning(BOT, 0, slices[-1].end, [SIZE])
+    for found in slices:
+        learning.take(SIZE, found)
+    return learning.freeze(SAMPLED), learning
+
+
+def test_a_sampled_reference_is_known_by_its_sample_and_stands_for_all() -> None:
+    reference, _ = learned_samples([sampled_slice(i, 400 if i % 2 else 4000) for i in range(72)])
+    for name in ("score", "reason"):
+        rows = reference.series[name].slices[SIZE]
+        assert rows.total == 36 * 4400
+        assert rows.seen.tolist() == pytest.approx([40.0] * 72)
+        assert reference.series[name].known(SIZE) == pytest.approx(4400**2 * 36 / ((400**2 + 4000**2) / 40))
+        np.testing.assert_allclose(rows.mean, rows.units @ rows.shares / rows.units.sum())
+        np.testing.assert_allclose(np.diag(rows.within)[:3], [2 / 9] * 3, atol=0.02)
+    assert reference.series["vector"].known(SIZE) == pytest.approx(reference.series["score"].known(SIZE), rel=1e-6)
+
+
+@pytest.mark.parametrize("alike", [0.0, 1.0])
+def test_w_of_samples_is_by_the_effective_number_of_units(alike: float) -> None:
+    """W/k is how slice means vary, whether records of a session are alike or not: k counts them as if they were."""
+    slices = [sampled_slice(i, 800, sessions=8, alike=alike) for i in range(288)]
+    reference, learning = learned_samples(slices)
+    for name in ("score", "reason", "vector"):
+        if name == "vector":
+            parts = [c.summaries[name] for c in learning.kept[SIZE].values()]
+            means = np.array([part.embedding for part in parts if isinstance(part, Vector)])
+            seen = np.array([part.cells.effective for part in parts])
+            within = float(reference.series[name].vectors[SIZE].terms.within)
+        else:
+            rows = reference.series[name].slices[SIZE]
+            means, seen, within = rows.shares, rows.seen, float(np.trace(rows.within))
+        assert seen.mean() < 9
+        expected = within * float((1 / seen).mean())
+        assert float(means.var(axis=0, ddof=1).sum()) == pytest.approx(expected, rel=0.12)
+
+
+@pytest.mark.parametrize("sessions", [0, 10])
+def test_vectors_of_a_reference_come_back_as_they_were(sessions: int) -> None:
+    reference, _ = learned_samples([sampled_slice(i, 200, sessions=sessions, alike=0.5) for i in range(80)])
+    loaded = ScopeReference.load(reference.dump())
+    assert loaded.dump() == reference.dump()
+    here, there = (found.series["vector"].vectors[SIZE] for found in (loaded, reference))
+    for part in fields(NullTerms):
+        assert getattr(here.terms, part.name).tobytes() == getattr(there.terms, part.name).tobytes(), part.name
+    assert (here.known, here.slices) == (there.known, there.slices) == (there.known, 80)
+
+
+@pytest.mark.parametrize("cut", [1, 40])
+def test_learning_of_vectors_goes_on_where_it_was_packed(cut: int) -> None:
+    slices = [sampled_slice(i, 100, sessions=10, alike=0.5) for i in range(80)]
+    whole, _ = learned_samples(slices)
+    learning = Learning(BOT, 0, 80 * SECOND, [SIZE])
+    for i, found in enumerate(slices):
+        if i == cut:
+            fresh = Learning.load(learning.dump(), [SIZE])
+            for start in learning.kept[SIZE]:
+                fresh.put_back(SIZE, start, learning.dump_kept(SIZE, start))
+            learning = fresh
+        learning.take(SIZE, found)
+    assert learning.freeze(SAMPLED).dump() == whole.dump()
+
+
+def test_a_vector_seen_in_no_slice_that_is_kept_is_known_by_nothing() -> None:
+    slices = [sampled_slice(i, 50) for i in range(12)]
+    learning = Learning(BOT, 0, 12 * SECOND, [SIZE, 12 * SIZE])
+    for found in slices:
+        learning.take(SIZE, found)
+    series = learning.freeze(SAMPLED).series["vector"]
+    assert (series.vectors[12 * SIZE].slices, series.known(12 * SIZE)) == (0, 0)
+    assert series.vectors[SIZE].slices == 12
+
+
+def test_what_windows_cannot_be_held_against_is_named() -> None:
+    reference, _ = learned_samples([sampled_slice(i, 50) for i in range(24)])
+    assert mismatch(reference, SAMPLED) == []
+    other = {
+        "score": Signal("score", "rate"),
+        "vector": Signal("vector", "vector", sample=True, fingerprint="model@2", size=6),
+    }
+    assert mismatch(reference, other) == [
+        "score: of kind numeric in the reference, of kind rate now",
+        "reason: the reference has it, nothing measures it now",
+        "vector: the reference was made with another embedding model, model@1, not with model@2",
+    ]
+    wider = SAMPLED | {"vector": Signal("vector", "vector", sample=True, fingerprint="model@1", size=8)}
+    assert mismatch(reference, wider) == ["vector: the reference has vectors of 6 entries, the model now makes 8"]
+    whole = SAMPLED | {"score": Signal("score", "numeric", "unit")}
+    assert mismatch(reference, whole) == [
+        "score: the reference measured it on another scale or on another part of the records"
+    ]
+
+
+# ---- whether it was steady ------------------------------------------------------------------------------------------
+
+
+def test_a_learning_period_that_changed_in_the_middle_is_flagged() -> None:
+    for count, shift in ((72, 0.6), (288, 0.4), (1000, 0.4)):
+        slices = [slice_of(i, 60, shift=shift * (i >= count / 2)) for i in range(count)]
+        assert learned(slices).unsteady == ["chars"]
+    changed = [sampled_slice(i, 400, shift=0.3 * (i >= 72)) for i in range(144)]
+    assert "vector" in learned_samples(changed)[0].unsteady
+
+
+def test_a_slow_climb_is_flagged() -> None:
+    assert learned([slice_of(i, 200, shift=2.0 * i / 288) for i in range(288)]).unsteady == ["chars"]
+
+
+@pytest.mark.parametrize("count", [72, 288])
+def test_a_steady_learning_period_is_not_flagged(count: int) -> None:
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        swing = rng.normal(size=count) * 0.1
+        slices = [slice_of(i, 40, sessions=seed % 2 * 10, seed=seed, shift=float(swing[i])) for i in range(count)]
+        assert learned(slices).unsteady == []
+    for alike in (0.0, 1.0):
+        steady = [sampled_slice(i, 400, sessions=10, alike=alike) for i in range(count)]
+        assert learned_samples(steady)[0].unsteady == []
+
+
+def test_too_short_a_learning_period_is_not_judged() -> None:
+    assert halves(learned([slice_of(i, 60) for i in range(47)]).series["chars"].slices[SIZE]) is None

@@ -33,7 +33,8 @@ def score(*rows: dict[str, Any]) -> dict[str, list[Any]]:
     payloads = [msgspec.json.encode({"ts": 0, **row}) for row in rows]
     records, rejects = Native().decode(Raw("p", payloads, list(range(len(rows))), [], Position(0)))
     assert not rejects
-    return {name: np.asarray(column).tolist() for name, column in Text().score(records).columns.items()}
+    columns = Text().score(records).columns
+    return {name: column.tolist() for name, column in columns.items() if isinstance(column, np.ndarray)}
 
 
 def naive(text: str) -> dict[str, float]:

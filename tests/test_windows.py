@@ -74,7 +74,7 @@ def told(contents: Contents) -> dict[str, object]:
             found[name] = (summary.n, summary.sum, summary.low, summary.high, sessions)
         elif isinstance(summary, Rate):
             found[name] = (summary.n, summary.successes, sessions)
-        else:
+        elif isinstance(summary, Category):
             found[name] = (Counter(summary.counts()), sessions)
     return found
 

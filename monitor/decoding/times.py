@@ -28,7 +28,7 @@ def parse_ts(ts: str | float) -> int | None:
     """
     if not isinstance(ts, str):
         return _scaled(ts)
-    if ts[4:5] != "-" and (number := _number(ts)) is not None:
+    if ts[4:5] != "-" and (number := parse_number(ts)) is not None:
         return _scaled(number)
     try:
         moment = datetime.fromisoformat(ts)
@@ -41,8 +41,13 @@ def parse_ts(ts: str | float) -> int | None:
 _NUMBER = re.compile(r"\s*[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 
-def _number(text: str) -> int | float | None:
-    if len(text) > 40 or not _NUMBER.fullmatch(text):  # longer ones are no times
+def parse_number(text: str) -> int | float | None:
+    """The decimal number that a text is, else None; infinite where it is out of the range of floats.
+
+    >>> parse_number("1.25"), parse_number(" -3 "), parse_number("1e400"), parse_number("nan")
+    (1.25, -3, inf, None)
+    """
+    if len(text) > 40 or not _NUMBER.fullmatch(text):  # longer ones are no times or amounts
         return None
     return float(text) if {".", "e", "E"} & set(text) else int(text)
 

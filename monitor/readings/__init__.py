@@ -7,6 +7,7 @@ come. The order of series is that of scopes and signals by name, so that reading
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,8 +19,9 @@ from monitor.model import Reading, Scope, Signal, Verdict
 from monitor.readings.matters import matters
 from monitor.readings.rates import RateTable
 from monitor.readings.shapes import ShapeTable, dense_counts, window_counts
+from monitor.readings.vectors import VectorTable
 from monitor.reference import ScopeReference, SeriesReference
-from monitor.summaries import Category, Numeric, Rate
+from monitor.summaries import SUMMARIES, Numeric, Rate
 from monitor.summaries.numeric import grid_values
 from monitor.windows import SLICES, Contents, Slice, add_contents
 
@@ -34,6 +36,7 @@ _UNITS_OF_EFFECT = {
     "rate": "difference of rates",
     "stretch": "difference of rates in the strongest stretch",
     "category": "total variation",
+    "vector": "share of records replaced, at least",
 }
 Key = tuple[str, str, str]
 """Stream, segment ('' for none) and signal: what readings are ordered by."""
@@ -50,25 +53,29 @@ class Judge:
     size: int
     own: Mapping[str, float]
     """What matters, where the owner set it."""
-    scopes: dict[Scope, ScopeReference] = field(default_factory=dict)
+    parts: dict[tuple[Scope, str], ScopeReference] = field(default_factory=dict)
+    """Scope and signal (volume among them) -> the reference that it is held against."""
     numeric: ShapeTable = field(init=False)
     category: ShapeTable = field(init=False)
     rates: RateTable = field(init=False)
+    vectors: VectorTable = field(init=False)
 
     def __post_init__(self) -> None:
         self.numeric, self.category = ShapeTable("numeric", self.size), ShapeTable("category", self.size)
-        self.rates = RateTable(self.size)
+        self.rates, self.vectors = RateTable(self.size), VectorTable(self.size)
 
     def join(self, reference: ScopeReference, window: Sequence[tuple[int, Slice]]) -> None:
-        """Begin to judge a scope whose reference is long enough for this size of window."""
-        self.scopes[reference.scope] = reference
+        """Begin to judge the signals of a reference that is long enough for this size of window."""
+        self.parts |= {(reference.scope, name): reference for name in reference.signals}
         for series in reference.series.values():
             if series.signal.kind == "numeric":
                 self.numeric.join(series, window)
             elif series.signal.kind == "category":
                 self.category.join(series, window)
+            elif series.signal.kind == "vector":
+                self.vectors.join(series, window)
             else:
-                self.rates.join(series, self._matters(series))
+                self.rates.join(series, self._matters(series), (reference.begin, reference.end))
 
     def _matters(self, series: SeriesReference) -> float:
         rate = series.summary.mean if isinstance(series.summary, Rate) else None
@@ -78,12 +85,13 @@ class Judge:
         """A slice of this size ended at `now` (None: it holds no records)."""
         self.numeric.push(found)
         self.category.push(found)
+        self.vectors.push(found)
         self.rates.push(now // (self.size // SLICES) - 1, found)
 
     def read(
         self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float], *, partial: bool
     ) -> list[Reading]:
-        """Readings of every scope whose window is full and does not overlap its reference.
+        """Readings of every series whose window does not overlap its reference.
 
         Parameters
         ----------
@@ -91,14 +99,14 @@ class Judge:
         partial : the window is cut short by the end of the data; volume is not judged
 
         """
-        ready = {scope for scope, found in self.scopes.items() if now - self.size >= found.ends(self.size)}
         found = [
             *self._shapes(self.numeric, now, window, budget),
             *self._shapes(self.category, now, window, budget),
+            *self._vectors(now, window, budget),
             *self._rates(now, window, budget),
             *([] if partial else self._volumes(now, window)),
         ]
-        kept = [reading for reading in found if reading.scope in ready]
+        kept = [r for r in found if self.parts[r.scope, r.signal].apart(self.size, now)]
         return sorted(kept, key=lambda reading: key_of(reading.scope, reading.signal))
 
     def _shapes(
@@ -113,7 +121,7 @@ class Judge:
         for row, shape in enumerate(table.series):
             seen = bool(found.detectable[row] <= least[row]) and bool(found.enough[row])
             verdict = _verdict(
-                int(found.units[row]), shape.reference.slices[self.size].total, drift=bool(drift[row]), seen=seen
+                int(found.units[row]), shape.reference.known(self.size), drift=bool(drift[row]), seen=seen
             )
             yield self._reading(
                 now,
@@ -132,6 +140,36 @@ class Judge:
                 detectable=_number(found.detectable[row]) if found.records[row] else None,
             )
 
+    def _vectors(
+        self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float]
+    ) -> Iterable[Reading]:
+        table = self.vectors
+        if not table.series:
+            return
+        threshold = np.array([budget[s.scope.segment is not None] for s in table.series])
+        found = table.read(window, threshold)
+        least = np.array([self._matters(series) for series in table.series])
+        drift = decided(found.p_value, threshold, found.effect, least)
+        for row, series in enumerate(table.series):
+            seen = bool(found.detectable[row] <= least[row])
+            tail = "simulated" if found.p_value[row] >= SUPPORTED else "extrapolated"
+            yield self._reading(
+                now,
+                series,
+                "rff_mmd",
+                _verdict(int(found.units[row]), series.known(self.size), drift=bool(drift[row]), seen=seen),
+                value=_number(found.value[row]) if found.records[row] else None,
+                reference_value=_number(found.reference_value[row]) if found.records[row] else None,
+                effect=_number(found.effect[row]) if found.records[row] else None,
+                effect_unit=_UNITS_OF_EFFECT["vector"],
+                p_value=float(found.p_value[row]) if found.records[row] else None,
+                threshold=float(threshold[row]),
+                tail="widened" if found.widened[row] else tail,
+                n=int(found.records[row]),
+                units=int(found.units[row]),
+                detectable=_number(found.detectable[row]) if found.records[row] else None,
+            )
+
     def _rates(self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float]) -> Iterable[Reading]:
         if not self.rates.series:
             return
@@ -139,7 +177,7 @@ class Judge:
         for row, (series, least) in enumerate(zip(self.rates.series, self.rates.matters, strict=True)):
             verdict = _verdict(
                 int(found.units[row]),
-                series.slices[self.size].total,
+                series.known(self.size),
                 drift=bool(found.decided[row]),
                 seen=bool(found.detectable[row] <= least),
             )
@@ -163,7 +201,9 @@ class Judge:
     def _volumes(self, now: int, window: Sequence[tuple[int, Slice]]) -> Iterable[Reading]:
         """Volume: records in the window against the range of such windows in the reference."""
         factor = self.own.get("volume", matters(Signal("volume", "level"), {}))
-        for scope, reference in self.scopes.items():
+        for (scope, signal), reference in self.parts.items():
+            if signal != "volume":
+                continue
             least, usual, most = reference.volume[self.size]
             records = sum(found.scopes[scope].records for _, found in window if scope in found.scopes)
             known = math.isfinite(most) and usual >= LEAST_UNITS
@@ -228,7 +268,7 @@ class Judge:
             n=n,
             units=units,
             reference_n=series.n,
-            reference_slices=self.scopes[series.scope].slices[self.size],
+            reference_slices=self.parts[series.scope, series.signal.name].slices[self.size],
             detectable=detectable,
             tail=tail,
         )
@@ -242,7 +282,7 @@ class Judge:
         for reference, counts in zip(chosen, window_counts(chosen, window), strict=True):
             bins = np.bincount(reference.place(counts.keys), counts.counts, minlength=reference.bins)
             cells = reference.summary.cells
-            usual = np.bincount(reference.place(cells.keys), cells.counts, minlength=reference.bins)
+            usual = np.bincount(reference.place(cells.keys), cells.mass, minlength=reference.bins)
             found: dict[str, float | None] = {}
             for name, distance in DISTANCES.items():
                 if reference.signal.kind not in distance.kinds:
@@ -254,6 +294,10 @@ class Judge:
                 else:
                     found[name] = _number(float(distance(bins, usual)))
             result[key_of(reference.scope, reference.signal.name)] = found
+        for row, reference in enumerate(self.vectors.series):
+            key = key_of(reference.scope, reference.signal.name)
+            if key in wanted:
+                result[key] = {name: _number(value) for name, value in self.vectors.distances(row, window).items()}
         return result
 
 
@@ -280,14 +324,13 @@ def learning_readings(
     now: int, size: int, scopes: Iterable[Scope], window: Sequence[tuple[int, Slice]]
 ) -> list[Reading]:
     """What a scope without a reference measures: values, no test."""
-    readings = []
+    readings, kinds = [], {found: kind for kind, found in SUMMARIES.items()}
     for scope in scopes:
         parts = [found.scopes[scope] for _, found in window if scope in found.scopes]
         contents = add_contents(parts) if parts else Contents()
         for name, summary in contents.summaries.items():
-            kind = "numeric" if isinstance(summary, Numeric) else "rate" if isinstance(summary, Rate) else "category"
             value = summary.quantile(0.5) if isinstance(summary, Numeric) and summary.scale == "log" else None
-            if value is None and not isinstance(summary, Category):
+            if value is None and isinstance(summary, Numeric | Rate):
                 value = summary.mean
             readings.append(
                 Reading(
@@ -297,7 +340,7 @@ def learning_readings(
                     stream=scope.stream,
                     segment=scope.segment,
                     signal=name,
-                    kind=kind,  # type: ignore[arg-type]
+                    kind=kinds[type(summary)],
                     test=None,
                     value=value,
                     reference_value=None,
@@ -317,15 +360,23 @@ def learning_readings(
 
 
 def budget_of(
-    settings: FalseAlarmSettings, references: Iterable[ScopeReference], sizes: Sequence[int]
+    settings: FalseAlarmSettings,
+    references: Iterable[ScopeReference],
+    sizes: Sequence[int],
+    second: Iterable[ScopeReference] = (),
 ) -> dict[int, dict[bool, float]]:
     """Thresholds of every window size: size -> (is a segment's) -> p-value.
 
-    A series is alive, and has a part of the budget, if its reference is large enough to be judged by.
+    A series is alive, and has a part of the budget, if a reference of it is large enough to be judged by; those that
+    are held against a `second` one too count twice.
     """
-    alive = {
-        reference.scope: sum(series.n >= LEAST_REFERENCE_UNITS for series in reference.series.values())
-        for reference in references
+    tests = {
+        (reference.scope, name, again)
+        for again, held in ((False, references), (True, second))
+        for reference in held
+        for name, series in reference.series.items()
+        if series.n >= LEAST_REFERENCE_UNITS
     }
+    alive = Counter(scope for scope, _, _ in tests)
     by_length = thresholds(settings, alive, [size // SLICES for size in sizes])
     return {size: by_length[size // SLICES] for size in sizes}

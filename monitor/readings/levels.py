@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from monitor.summaries import AnySummary, Category, Numeric
+from monitor.summaries import AnySummary, Category, Numeric, Vector
 from monitor.summaries.numeric import grid_values
 
 Measure = Literal["mean", "rate", "quantile", "count"]
@@ -34,11 +34,11 @@ def measure(summary: AnySummary, what: Measure, q: float | None = None) -> Measu
     """
     if what == "count":
         return Measured(float(summary.n), float(summary.n), float(summary.n))
-    if isinstance(summary, Category):
-        raise ValueError(f"a category has no {what}")  # noqa: TRY004  the measure is wrong, not the type
+    if isinstance(summary, Category | Vector):
+        raise ValueError(f"a {type(summary).__name__.lower()} has no {what}")  # noqa: TRY004  the measure is wrong
     if not summary.n:
         return NOTHING
-    units = max(summary.cells.units(), 1)
+    units = max(summary.cells.effective, 1)
     if what == "rate" or not isinstance(summary, Numeric):
         if isinstance(summary, Numeric) or what == "quantile":
             raise ValueError(f"a {'numeric signal' if isinstance(summary, Numeric) else 'rate'} has no {what}")
@@ -47,18 +47,18 @@ def measure(summary: AnySummary, what: Measure, q: float | None = None) -> Measu
         return _quantile(summary, 0.5 if q is None else q, units)
     values = grid_values(summary.scale)[summary.cells.keys]
     mean = float(summary.mean or 0.0)
-    spread = float(summary.cells.counts @ (values - mean) ** 2) / summary.n
+    spread = float(summary.cells.mass @ (values - mean) ** 2) / summary.n
     error = _ONE_SIDED * float(np.sqrt(spread / units))
     return Measured(mean, mean - error, mean + error)
 
 
-def _wilson(rate: float, units: int) -> Measured:
+def _wilson(rate: float, units: float) -> Measured:
     centre = (rate + _ONE_SIDED**2 / (2 * units)) / (1 + _ONE_SIDED**2 / units)
     spread = np.sqrt(rate * (1 - rate) / units + _ONE_SIDED**2 / (4 * units**2))
     half = float(_ONE_SIDED * spread / (1 + _ONE_SIDED**2 / units))
     return Measured(rate, centre - half, centre + half)
 
 
-def _quantile(summary: Numeric, q: float, units: int) -> Measured:
+def _quantile(summary: Numeric, q: float, units: float) -> Measured:
     error = _ONE_SIDED * float(np.sqrt(q * (1 - q) / units))
     return Measured(summary.quantile(q), summary.quantile(max(q - error, 0.0)), summary.quantile(min(q + error, 1.0)))

@@ -14,6 +14,8 @@ RATE_CHANGE = 0.005
 """Rates: half a point, or a quarter of the rarer outcome where that is more."""
 CATEGORY_CHANGE = 0.05
 """Categories: total variation."""
+VECTOR_CHANGE = 0.02
+"""Vectors: share of records that were replaced, at least."""
 VOLUME_FACTOR = 3.0
 """Volume: this many times the greatest, or this part of the least, of the reference."""
 
@@ -37,6 +39,8 @@ def matters(signal: Signal, own: Mapping[str, float], rate: float | None = None)
         return max(RATE_CHANGE, rarer / 4)
     if signal.kind == "category":
         return CATEGORY_CHANGE
+    if signal.kind == "vector":
+        return VECTOR_CHANGE
     if signal.kind == "level":
         return VOLUME_FACTOR
     return LOG_CHANGE if signal.scale == "log" else SCORE_CHANGE

@@ -7,7 +7,7 @@ errors of the reference's where those are more, for a whole window.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special
 
 from monitor.eprocess import REACH, Evidence, rate_null
-from monitor.model import Flags, Floats, Ints
+from monitor.model import Flags, Floats, Ints, Scope
 from monitor.readings.shapes import window_counts
 from monitor.reference import SeriesReference
 from monitor.windows import SLICES, Slice
@@ -50,15 +50,18 @@ class RateTable:
     size: int
     series: list[SeriesReference] = field(default_factory=list)
     matters: list[float] = field(default_factory=list)
+    learned: list[tuple[int, int]] = field(default_factory=list)
+    """Begin and end of each reference."""
     evidence: Evidence = field(default_factory=Evidence)
 
-    def join(self, reference: SeriesReference, matters: float) -> None:
-        """Add a rate whose evidence begins now."""
+    def join(self, reference: SeriesReference, matters: float, learned: tuple[int, int] = (0, 0)) -> None:
+        """Add a rate whose evidence begins now; slices of the time in which it was `learned` are none."""
         rows = reference.slices[self.size]
         successes = rows.shares[:, -1] * rows.seen
         null = rate_null(rows.number, successes, rows.seen, _rest(reference, successes, rows.seen), matters)
         self.series.append(reference)
         self.matters.append(matters)
+        self.learned.append(learned)
         self.evidence.join(null)
 
     def push(self, number: int, found: Slice | None) -> None:
@@ -68,6 +71,9 @@ class RateTable:
         successes, trials = np.zeros(len(self.series)), np.zeros(len(self.series))
         if found is not None:
             for row, reference in enumerate(self.series):
+                begin, end = self.learned[row]
+                if begin < found.end and found.start < end:
+                    continue
                 contents = found.scopes.get(reference.scope)
                 summary = contents.summaries.get(reference.signal.name) if contents else None
                 if summary is not None:
@@ -138,7 +144,7 @@ class RateTable:
         usual = np.array([null.rate for null in self.evidence.nulls])[:, None]
         a_step = units * self.evidence.blocks / SLICES
         effective = units / (1 + np.maximum(a_step - 1, 0) * self.evidence.correlations) / more
-        of_reference = np.array([max(reference.slices[self.size].total, 1) for reference in self.series]) / more
+        of_reference = np.array([max(reference.known(self.size), 1) for reference in self.series]) / more
         both = (effective * of_reference / np.maximum(effective + of_reference, 1))[:, None]
         needed = (np.log(_ALTERNATIVES) - np.log(spent))[:, None]
         p = np.clip(usual, 0.5 / of_reference[:, None], 1 - 0.5 / of_reference[:, None])
@@ -177,10 +183,22 @@ class RateTable:
         e.replay()
 
 
+def without(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:
+    """What `RateTable.dump` packed, less some series."""
+    names, used, columns = msgspec.msgpack.decode(data)
+    kept = [row for row, (*scope, signal) in enumerate(names) if (Scope(*scope), signal) not in gone]
+    rows = [
+        [column[at * row : at * (row + 1)] for row in kept]
+        for column in columns
+        for at in [len(column) // max(len(names), 1)]
+    ]
+    return msgspec.msgpack.encode(([names[row] for row in kept], used, [b"".join(column) for column in rows]))
+
+
 def _rest(reference: SeriesReference, successes: Floats, trials: Floats) -> tuple[float, float]:
-    """Successes and trials of the reference outside the slices kept; none known where units are sessions."""
+    """Successes and trials of the reference outside the slices kept; none known of sessions and of samples."""
     cells = reference.summary.cells
-    if len(cells.session):
+    if len(cells.session) or cells.sampled:
         return 0.0, 0.0
     yes = float(cells.counts[cells.keys == 1].sum() - successes.sum())
     no = float(cells.counts[cells.keys != 1].sum() - (trials - successes).sum())
@@ -189,4 +207,4 @@ def _rest(reference: SeriesReference, successes: Floats, trials: Floats) -> tupl
 
 def _rate(reference: SeriesReference) -> float:
     cells = reference.summary.cells
-    return float(cells.counts[cells.keys == 1].sum()) / max(cells.n, 1)
+    return float(cells.mass[cells.keys == 1].sum()) / max(cells.n, 1)

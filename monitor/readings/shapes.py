@@ -25,7 +25,7 @@ from monitor.calibration import (
     stack_terms,
     tail,
 )
-from monitor.model import Floats, Ints, Kind
+from monitor.model import Flags, Floats, Ints, Kind
 from monitor.reference import SeriesReference
 from monitor.summaries.counts import distinct_over
 from monitor.summaries.numeric import GRID_CELLS, grid_values
@@ -50,6 +50,10 @@ class Shape:
     _nulls: dict[int, _Pooled] = field(default_factory=dict)
 
     @property
+    def sampled(self) -> bool:
+        return self.reference.summary.cells.sampled
+
+    @property
     def expected(self) -> Floats:
         """Share of each bin in the reference, units weighing the same. Shape (bins,)."""
         return self.reference.slices[self.size].mean
@@ -58,7 +62,7 @@ class Shape:
     def dense(self) -> Floats:
         """Numeric: records of the reference in each cell of the grid."""
         cells, scale = self.reference.summary.cells, self.reference.signal.scale
-        dense: Floats = np.bincount(cells.keys, cells.counts, minlength=GRID_CELLS[scale]).astype(np.float64)
+        dense: Floats = np.bincount(cells.keys, cells.mass, minlength=GRID_CELLS[scale]).astype(np.float64)
         return dense
 
     @cached_property
@@ -74,7 +78,7 @@ class Shape:
     def record_shares(self) -> Floats:
         """Share of each bin in the reference, records weighing the same. Shape (bins,)."""
         cells = self.reference.summary.cells
-        placed = np.bincount(self.reference.place(cells.keys), cells.counts, minlength=self.reference.bins)
+        placed = np.bincount(self.reference.place(cells.keys), cells.mass, minlength=self.reference.bins)
         return placed / max(self.reference.n, 1)
 
     def pooled(self, units: float) -> _Pooled:
@@ -90,7 +94,7 @@ class Shape:
         Shapes (2, shifts, bins) and (2, shifts); an effect of 0 marks a move that is not possible.
         """
         signal, summary = self.reference.signal, self.reference.summary
-        keys, counts, top = summary.cells.keys, summary.cells.counts, GRID_CELLS[signal.scale] - 1
+        keys, counts, top = summary.cells.keys, summary.cells.mass, GRID_CELLS[signal.scale] - 1
         values, total = grid_values(signal.scale), max(summary.n, 1)
         shares, effects = [], []
         for sign in (1, -1):
@@ -236,8 +240,9 @@ class ShapeTable:
         weight = np.where(self.seen > 0, self.units, 0)
         total = weight.sum(axis=1)
         share = np.einsum("sw,swb->sb", weight, self.shares) / np.maximum(total, 1)[:, None]
-        nulls = [shape.pooled(n) for shape, n in zip(self.series, total.tolist(), strict=True)]
-        p_value, needed = self._test(share, total, nulls, threshold)
+        known = known_units(self.units, self.seen, np.array([shape.sampled for shape in self.series], np.bool_))
+        nulls = [shape.pooled(n) for shape, n in zip(self.series, known.tolist(), strict=True)]
+        p_value, needed = self._test(share, total, known, nulls, threshold)
         value, reference_value, effect, decile = self._effects(counts, share)
         return Shapes(
             p_value,
@@ -252,14 +257,14 @@ class ShapeTable:
         )
 
     def _test(
-        self, share: Floats, total: Floats, nulls: Sequence[_Pooled], threshold: Floats
+        self, share: Floats, total: Floats, known: Floats, nulls: Sequence[_Pooled], threshold: Floats
     ) -> tuple[Floats, tuple[Floats, Floats]]:
         """P-values, and the d'Dd that a change needs to be flagged, plain and scaled."""
         width = share.shape[1]
         labels = np.stack([_padded(null.labels, width) for null in nulls])
         expected = np.stack([_widened(shape.expected, width) for shape in self.series])
         window, reference = pooled(share, labels, width), pooled(expected, labels, width)
-        sizes = tuple(ladder(n) for n in total.tolist())
+        sizes = tuple(ladder(n) for n in known.tolist())
         if sizes not in self._stacked:
             if len(self._stacked) > 64:
                 self._stacked.clear()
@@ -310,7 +315,8 @@ class Gathered:
     """Records of one series in a window by cell; a cell may occur once a slice."""
 
     keys: Ints
-    counts: Ints
+    counts: Ints | Floats
+    """Where records are a sample, weighted by what they stand for; the sum is `n`."""
     n: int
     units: int
     """Distinct sessions and records without one."""
@@ -330,11 +336,22 @@ def _gathered(reference: SeriesReference, window: Sequence[tuple[int, Slice]]) -
             parts.append(summary.cells)
     if not parts:
         return Gathered(np.empty(0, np.int64), np.empty(0, np.int64), 0, 0)
-    counts = np.concatenate([part.counts for part in parts])
+    counts: Ints | Floats = np.concatenate([part.counts for part in parts])
     n = units = int(counts.sum())
+    if any(part.sampled for part in parts):
+        weighted = np.concatenate([part.weighted for part in parts])
+        counts = np.asarray(weighted * (n / int(weighted.sum())), np.float64)
     if any(len(part.session) for part in parts):
         units = sum(part.loose for part in parts) + distinct_over(parts)
     return Gathered(np.concatenate([part.keys for part in parts]), counts, n, units)
+
+
+def known_units(units: Floats, seen: Floats, sampled: Flags) -> Floats:
+    """Units that a window is known by: all of them, or where it was sampled their effective number. Shape (S,)."""
+    units = np.where(seen > 0, units, 0)
+    total = units.sum(axis=1)
+    effective = total**2 / np.maximum((units**2 / np.maximum(seen, 1)).sum(axis=1), 1e-300)
+    return np.asarray(np.where(sampled, effective, total), np.float64)
 
 
 def dense_counts(counts: Sequence[Gathered], scale: str) -> Floats:

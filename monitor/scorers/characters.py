@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.model import Flags, Ints
 from monitor.scorers.columns import Bytes, Texts
@@ -21,9 +22,10 @@ CHUNK_BYTES = 1 << 18
 CHUNK_TEXTS = 1 << 12
 """Texts looked at together."""
 
-_LETTER, _DIGIT, _SPACE = 1, 2, 3
-_CODE_POINTS = 0x40000
-"""Code points from here on (private use, tags, variation selectors) are none of the three."""
+LETTER, DIGIT, SPACE, NUMERAL = 1, 2, 3, 4
+"""Classes of characters; a numeral is any other that Python's `isalnum` is true of."""
+CODE_POINTS = 0x40000
+"""Code points from here on (private use, tags, variation selectors) are of no class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,18 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Others:
+    """The characters of a chunk beyond ASCII."""
+
+    at: Ints
+    """Where each begins."""
+    codes: NDArray[np.uint32]
+    """Its code point."""
+    classes: Bytes
+    """LETTER, DIGIT, SPACE, NUMERAL or 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class Classes:
     """Which bytes of a chunk begin a character, a letter, a digit or a word, and which are whitespace."""
 
@@ -62,6 +76,7 @@ class Classes:
     digit: Flags
     space: Flags
     word: Flags
+    others: Others
 
 
 def chunks(texts: Texts) -> Iterator[Chunk]:
@@ -84,32 +99,40 @@ def classify(chunk: Chunk) -> Classes:
     digit = (data - np.uint8(ord("0"))) < 10
     space = (data == 0x20) | ((data - np.uint8(0x09)) < 5) | ((data - np.uint8(0x1C)) < 4)
     character = (data & 0xC0) != 0x80
-    if not character.all() or (data >= 0x80).any():
-        _classify_others(data, letter, digit, space)
+    others = beyond_ascii(data)
+    _classify_others(others, letter, digit, space)
     word = ~space
     word[1:] &= space[:-1]
     first = chunk.first()
     word[first] = ~space[first]
-    return Classes(character, letter, digit, space, word)
+    return Classes(character, letter, digit, space, word, others)
 
 
-def _classify_others(data: Bytes, letter: Flags, digit: Flags, space: Flags) -> None:
-    """Mark the characters beyond ASCII: letters and digits at their first byte, whitespace at all its bytes."""
+def beyond_ascii(data: Bytes) -> Others:
+    """The characters of valid UTF-8 beyond ASCII."""
+    # sought as signed bytes, which needs no comparison with a mask of its own where there are none
+    if not len(data) or data.view(np.int8).min() >= 0:
+        return Others(np.empty(0, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint8))
     # UTF-8 without its ASCII is UTF-8 still
     codes = np.frombuffer(data[data >= 0x80].tobytes().decode().encode("utf-32-le"), "<u4")
-    at = np.flatnonzero(data >= 0xC0)
-    classes = _code_point_classes()[np.minimum(codes, _CODE_POINTS - 1)]
-    letter[at[classes == _LETTER]] = True
-    digit[at[classes == _DIGIT]] = True
-    blank = classes == _SPACE
-    space[at[blank]] = space[at[blank] + 1] = True
-    space[at[blank & (codes >= 0x800)] + 2] = True  # three bytes; no whitespace needs four
+    return Others(np.flatnonzero(data >= 0xC0), codes, code_point_classes()[np.minimum(codes, CODE_POINTS - 1)])
+
+
+def _classify_others(others: Others, letter: Flags, digit: Flags, space: Flags) -> None:
+    """Mark letters and digits at their first byte, whitespace at all its bytes."""
+    letter[others.at[others.classes == LETTER]] = True
+    digit[others.at[others.classes == DIGIT]] = True
+    blank = others.classes == SPACE
+    at = others.at[blank]
+    space[at] = space[at + 1] = True
+    space[at[others.codes[blank] >= 0x800] + 2] = True  # three bytes; no whitespace needs four
 
 
 @cache
-def _code_point_classes() -> Bytes:
-    """Class of every code point, built at the first text beyond ASCII (40 ms)."""
-    classes = np.zeros(_CODE_POINTS, np.uint8)
-    for class_, is_member in ((_LETTER, str.isalpha), (_DIGIT, str.isdecimal), (_SPACE, str.isspace)):
-        classes[np.fromiter(map(is_member, map(chr, range(_CODE_POINTS))), np.bool_, _CODE_POINTS)] = class_
+def code_point_classes() -> Bytes:
+    """Class of every code point below CODE_POINTS, built at the first text beyond ASCII (50 ms)."""
+    classes = np.zeros(CODE_POINTS, np.uint8)
+    tests = ((NUMERAL, str.isalnum), (LETTER, str.isalpha), (DIGIT, str.isdecimal), (SPACE, str.isspace))
+    for class_, is_member in tests:
+        classes[np.fromiter(map(is_member, map(chr, range(CODE_POINTS))), np.bool_, CODE_POINTS)] = class_
     return classes

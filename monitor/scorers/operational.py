@@ -11,7 +11,7 @@ from monitor.scorers.columns import categories, exchanges, numbers
 
 _AMOUNTS = ("latency_seconds", "time_to_first_token_seconds", "prompt_tokens", "response_tokens", "cost")
 _CATEGORIES = ("status", "finish_reason", "model_version")
-_SIGNALS = (
+SIGNALS = (
     *(Signal(name, "numeric") for name in _AMOUNTS),
     Signal("error", "rate"),
     Signal("feedback", "rate"),
@@ -29,7 +29,7 @@ class Operational:
 
     @property
     def signals(self) -> Sequence[Signal]:
-        return _SIGNALS
+        return SIGNALS
 
     def score(self, records: Records) -> Scores:
         """A column for every signal, one entry a record."""
@@ -46,7 +46,7 @@ class Operational:
         columns["feedback"] = np.where(score > 0, 1.0, np.where(score < 0, 0.0, np.nan))
         for name, column in named.items():
             columns[name] = Categories(column.names, np.where(exchange, column.codes, np.int32(-1)))
-        return Scores({signal.name: columns[signal.name] for signal in _SIGNALS})
+        return Scores({signal.name: columns[signal.name] for signal in SIGNALS})
 
 
 def _errors(status: Categories) -> Floats:

@@ -20,6 +20,7 @@ from typing import Annotated, BinaryIO, Literal
 import pydantic
 import xxhash
 
+from monitor.decoding import Format
 from monitor.model import Position, Raw
 from monitor.settings import Settings
 from monitor.sources.content import BLOCK, COMPRESSIONS, Stream
@@ -37,7 +38,7 @@ class FilesSettings(Settings):
 
     kind: Literal["files"]
     paths: list[Annotated[str, pydantic.Field(min_length=1)]] = pydantic.Field(min_length=1)
-    format: str = "native"
+    format: Format = "native"
     max_record_bytes: pydantic.PositiveInt = 8 << 20
 
 

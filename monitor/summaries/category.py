@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 import xxhash
 
-from monitor.model import OTHER, Categories, Hashes, Ints, Signal
+from monitor.model import OTHER, Categories, Floats, Hashes, Ints, Signal
 from monitor.summaries.counts import Counts, count_groups, merge_counts, pack, unpack
 
 CATEGORIES = 64
@@ -43,13 +43,22 @@ class Category:
         return cls(Counts(), {})
 
     @classmethod
-    def grouped(cls, signal: Signal, values: Categories, groups: Ints, number: int, session: Hashes) -> list[Self]:  # noqa: ARG003
+    def grouped(
+        cls,
+        signal: Signal,  # noqa: ARG003
+        values: Categories,
+        groups: Ints,
+        number: int,
+        session: Hashes,
+        *,
+        weight: Floats | None = None,
+    ) -> list[Self]:
         """One summary for each group 0 .. `number` - 1 of the records."""
         seen = values.codes >= 0
         table = np.array([category_key(name) for name in values.names], np.int64)
         keys = table[values.codes[seen]] if len(table) else np.empty(0, np.int64)
         names = {int(key): name for key, name in zip(table, values.names, strict=True)}
-        return [cls._capped(cells, names) for cells in count_groups(keys, groups[seen], number, session[seen])]
+        return [cls._capped(cells, names) for cells in count_groups(keys, groups[seen], number, session[seen], weight)]
 
     @classmethod
     def _capped(cls, cells: Counts, names: dict[int, str]) -> Self:

@@ -4,12 +4,15 @@ Merging is a sum of integers, so it is exact, associative and commutative. Sessi
 conversation are not independent: the unit of a test is then the session, and its value the mean over its records.
 Memory is bounded: of the sessions, the SESSIONS of least hash are kept whole, and how many there were is estimated from
 the largest hash kept (the k minimum values estimate of Bar-Yossef et al., RANDOM 2002), exactly below the cap.
+
+Where a signal is measured on a sample of each slice, each record measured stands for as many of its slice. Counts then
+also hold what they stand for, in fixed point, so that adding slices that were sampled more or less thinly is exact too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +23,9 @@ from monitor.model import Floats, Hashes, Ints
 
 SESSIONS = 2048
 """Sessions kept of a slice: k in the estimate above, whose relative error is 1/sqrt(k), 2 %."""
+STEP_BITS = 16
+STEP = 1 << STEP_BITS
+"""What a record stands for is counted in steps of 1/STEP."""
 
 
 def _no_ints() -> Ints:
@@ -44,11 +50,38 @@ class Counts:
     """Rows (session, cell, count) of the kept sessions, ascending."""
     session_keys: Ints = field(default_factory=_no_ints)
     session_counts: Ints = field(default_factory=_no_ints)
+    weighted: Ints = field(default_factory=_no_ints)
+    """Of a sample: how many records those of each cell stand for, in steps; empty where all records are measured."""
+    squares: int = 0
+    """Of a sample: sum over slices of P^2 sum m_j^2/M^2 in steps, P being the records that the M measured ones stand
+    for and m_j those of session j (each record without one is a session of its own)."""
 
     @property
     def n(self) -> int:
-        """Records."""
+        """Records that were measured."""
         return int(self.counts.sum())
+
+    @property
+    def sampled(self) -> bool:
+        """Whether these are records of a sample."""
+        return len(self.weighted) > 0
+
+    @property
+    def population(self) -> float:
+        """Records that these stand for; where all are measured, their number."""
+        return int(self.weighted.sum()) / STEP if self.sampled else self.n
+
+    @property
+    def effective(self) -> float:
+        """Units of equal weight that would say as much of a mean: Kish's number where records are a sample."""
+        return self.population**2 / (self.squares / STEP) if self.sampled else self.units()
+
+    @property
+    def mass(self) -> Floats | Ints:
+        """The measured records by cell, those of a sample weighted by what they stand for; the sum is `n`."""
+        if not self.sampled:
+            return self.counts
+        return np.asarray(self.weighted * (self.n / int(self.weighted.sum())), np.float64)
 
     @property
     def loose(self) -> int:
@@ -68,15 +101,20 @@ class Counts:
 
     def arrays(self) -> list[bytes]:
         """Packed fields, for `dump`."""
-        return [getattr(self, name).astype(kind).tobytes() for name, kind in _FIELDS]
+        packed = [getattr(self, name).astype(kind).tobytes() for name, kind in _FIELDS]
+        return [*packed, self.weighted.tobytes(), self.squares.to_bytes(16, "little")] if self.sampled else packed
 
     @classmethod
     def of_arrays(cls, packed: list[bytes]) -> Counts:
         """The inverse of `arrays`. Raises ValueError where lengths do not agree."""
-        fields = zip(packed, _FIELDS, strict=True)
+        fields = zip(packed[: len(_FIELDS)], _FIELDS, strict=True)
         columns: dict[str, Any] = {name: np.frombuffer(data, kind) for data, (name, kind) in fields}
+        if len(packed) > len(_FIELDS):
+            weighted, squares = packed[len(_FIELDS) :]
+            columns |= {"weighted": np.frombuffer(weighted, np.int64), "squares": int.from_bytes(squares, "little")}
         counts = cls(**columns)
-        if len(counts.keys) != len(counts.counts) or len(counts.session) != len(counts.session_counts):
+        pairs = (counts.keys, counts.counts), (counts.session, counts.session_counts)
+        if any(len(a) != len(b) for a, b in pairs) or len(counts.weighted) not in {0, len(counts.keys)}:
             raise ValueError("counts whose columns have different lengths")
         return counts
 
@@ -85,10 +123,14 @@ class Counts:
         keys, counts = _sum([rename(self.keys)], [self.counts])
         inside_keys, inside_counts = _sum([rename(self.inside_keys)], [self.inside_counts])
         session, rows, sizes = _least_sessions(self.session, rename(self.session_keys), self.session_counts)
-        return Counts(keys, counts, inside_keys, inside_counts, session, rows, sizes)
+        weighted = _sum([rename(self.keys)], [self.weighted])[1] if self.sampled else self.weighted
+        return Counts(keys, counts, inside_keys, inside_counts, session, rows, sizes, weighted, self.squares)
 
-    def project(self, place: Callable[[Ints], Ints], cells: int) -> tuple[Floats, int, int]:
+    def project(self, place: Callable[[Ints], Ints], cells: int) -> tuple[Floats, float, float]:
         """Mean over units of the share of each coarse cell, units in all (n_s) and units seen whole (k_s).
+
+        Of a sample the mean is over records, those in all are what the sample stands for, and those seen are
+        `effective`.
 
         Parameters
         ----------
@@ -96,6 +138,9 @@ class Counts:
         cells : number of coarse cells
 
         """
+        if self.sampled:
+            steps = np.bincount(place(self.keys), self.weighted, minlength=cells)
+            return steps / int(self.weighted.sum()), self.population, self.effective
         shares = np.bincount(place(self.keys), self.counts, minlength=cells)
         if not len(self.session):
             total = self.n
@@ -148,20 +193,25 @@ def _once(ascending: Hashes) -> Hashes:
 
 
 def merge_counts(parts: list[Counts]) -> Counts:
-    """The sum of any number of counts."""
+    """The sum of any number of counts. Raises ValueError where some are of samples and some are not."""
     parts = [part for part in parts if len(part.keys)]
     if len(parts) < 2:
         return parts[0] if parts else Counts()
+    if len({part.sampled for part in parts}) > 1:
+        raise ValueError("cannot add counts of a sample to counts of all records")
     keys, counts = _sum([part.keys for part in parts], [part.counts for part in parts])
+    weighted, squares = _no_ints(), sum(part.squares for part in parts)
+    if parts[0].sampled:
+        weighted = _sum([part.keys for part in parts], [part.weighted for part in parts])[1]
     if not any(len(part.session) for part in parts):
-        return Counts(keys, counts)
+        return Counts(keys, counts, weighted=weighted, squares=squares)
     inside_keys, inside_counts = _sum([part.inside_keys for part in parts], [part.inside_counts for part in parts])
     session, rows, sizes = _least_sessions(
         np.concatenate([part.session for part in parts]),
         np.concatenate([part.session_keys for part in parts]),
         np.concatenate([part.session_counts for part in parts]),
     )
-    return Counts(keys, counts, inside_keys, inside_counts, session, rows, sizes)
+    return Counts(keys, counts, inside_keys, inside_counts, session, rows, sizes, weighted, squares)
 
 
 def _sum(keys: list[Ints], counts: list[Ints]) -> tuple[Ints, Ints]:
@@ -188,8 +238,18 @@ def _least_sessions(session: Hashes, keys: Ints, counts: Ints) -> tuple[Hashes, 
     return session, keys, counts
 
 
-def count_groups(keys: Ints, groups: Ints, number: int, session: Hashes) -> list[Counts]:
-    """Counts of each group 0 .. `number` - 1 from one cell key, group and session hash (0 = none) a record."""
+def count_groups(keys: Ints, groups: Ints, number: int, session: Hashes, weight: Floats | None = None) -> list[Counts]:
+    """Counts of each group 0 .. `number` - 1 from one cell key, group and session hash (0 = none) a record.
+
+    With `weight`, one entry a group, each group is the sample of a whole slice, and each record stands for so many.
+    Raises ValueError for a weight that is not positive.
+    """
+    if weight is not None:
+        parts = count_groups(keys, groups, number, session)
+        return [
+            _standing_for(part, session[groups == g], steps) if len(part.keys) else part
+            for g, (part, steps) in enumerate(zip(parts, in_steps(weight), strict=True))
+        ]
     if not len(keys):
         return [Counts()] * number
     low = int(keys.min())
@@ -209,6 +269,20 @@ def count_groups(keys: Ints, groups: Ints, number: int, session: Hashes) -> list
     keys, session = keys[order], session[order]
     rows = pairwise(np.searchsorted(groups[order], np.arange(number + 1)).tolist())
     return [_with_sessions(part, keys[a:b], session[a:b]) for part, (a, b) in zip(parts, rows, strict=True)]
+
+
+def in_steps(weight: Floats) -> list[int]:
+    """What a record of each group stands for, in steps."""
+    return [round(w * STEP) for w in weight.tolist()]
+
+
+def _standing_for(part: Counts, session: Hashes, steps: int) -> Counts:
+    """The sample of a slice, given the session of each of its records and how many steps each stands for."""
+    if steps <= 0:
+        raise ValueError("a record of a sample must stand for more than nothing")
+    sizes = np.unique(session[session != 0], return_counts=True)[1]
+    together = int((sizes**2).sum()) + part.loose
+    return replace(part, weighted=part.counts * steps, squares=steps**2 * together >> STEP_BITS)
 
 
 def _count(flat: Ints, cells: int) -> tuple[Ints, Ints]:

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from monitor.model import Floats, Hashes, Ints, Scale, Signal
-from monitor.summaries.counts import Counts, count_groups, merge_counts, pack, unpack
+from monitor.summaries.counts import STEP_BITS, Counts, count_groups, in_steps, merge_counts, pack, unpack
 
 _LOG_RATIO = float(np.log(1.02))
 _LOWEST, _HIGHEST = 1e-9, 1e12
@@ -60,7 +60,8 @@ class Numeric:
     scale: Scale
     cells: Counts
     whole: int = 0
-    """Whole part of the sum; `fraction` (below 2**30) is the rest in units of 2**-30."""
+    """Whole part of the sum over the records that these stand for; `fraction` (below 2**30) is the rest in units of
+    2**-30."""
     fraction: int = 0
     low: float = np.inf
     high: float = -np.inf
@@ -70,16 +71,28 @@ class Numeric:
         return cls(signal.scale, Counts())
 
     @classmethod
-    def grouped(cls, signal: Signal, values: Floats, groups: Ints, number: int, session: Hashes) -> list[Self]:
+    def grouped(
+        cls,
+        signal: Signal,
+        values: Floats,
+        groups: Ints,
+        number: int,
+        session: Hashes,
+        *,
+        weight: Floats | None = None,
+    ) -> list[Self]:
         """One summary for each group 0 .. `number` - 1 of the records."""
         seen = ~np.isnan(values)
         values, groups, session = values[seen], groups[seen], session[seen]
-        cells = count_groups(grid_keys(values, signal.scale), groups, number, session)
+        cells = count_groups(grid_keys(values, signal.scale), groups, number, session, weight)
         whole = np.floor(np.clip(values, -(2.0**36), 2.0**36))
         part = np.rint(np.clip(values - whole, 0, 1) * _FRACTION).astype(np.int64)
         sums = np.zeros((2, number), np.int64)
         np.add.at(sums[0], groups, whole.astype(np.int64))
         np.add.at(sums[1], groups, part)
+        totals = [(a << _FRACTION_BITS) + b for a, b in sums.T.tolist()]
+        if weight is not None:
+            totals = [total * steps >> STEP_BITS for total, steps in zip(totals, in_steps(weight), strict=True)]
         low, high = np.full(number, np.inf), np.full(number, -np.inf)
         np.minimum.at(low, groups, values)
         np.maximum.at(high, groups, values)
@@ -87,12 +100,12 @@ class Numeric:
             cls(
                 signal.scale,
                 cells[g],
-                int(sums[0, g]) + (int(sums[1, g]) >> _FRACTION_BITS),
-                int(sums[1, g]) & (_FRACTION - 1),
+                total >> _FRACTION_BITS,
+                total & (_FRACTION - 1),
                 float(low[g]),
                 float(high[g]),
             )
-            for g in range(number)
+            for g, total in enumerate(totals)
         ]
 
     @property
@@ -105,7 +118,7 @@ class Numeric:
 
     @property
     def mean(self) -> float | None:
-        return self.sum / self.n if self.n else None
+        return self.sum / self.cells.population if self.n else None
 
     def merge(self, other: Self) -> Self:
         return self.merged([self, other])
@@ -129,7 +142,8 @@ class Numeric:
         """The value below or at which a share `q` of the observations lies, to the width of a cell."""
         if not self.n:
             return None
-        reached = np.cumsum(self.cells.counts) >= q * self.n
+        running = np.cumsum(self.cells.mass)
+        reached = running >= min(q * self.n, running[-1])
         return float(np.clip(grid_values(self.scale)[self.cells.keys[reached.argmax()]], self.low, self.high))
 
     def dump(self) -> bytes:

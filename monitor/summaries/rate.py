@@ -22,11 +22,20 @@ class Rate:
         return cls(Counts())
 
     @classmethod
-    def grouped(cls, signal: Signal, values: Floats, groups: Ints, number: int, session: Hashes) -> list[Self]:  # noqa: ARG003
+    def grouped(
+        cls,
+        signal: Signal,  # noqa: ARG003
+        values: Floats,
+        groups: Ints,
+        number: int,
+        session: Hashes,
+        *,
+        weight: Floats | None = None,
+    ) -> list[Self]:
         """One summary for each group 0 .. `number` - 1 of the records."""
         seen = ~np.isnan(values)
         keys = values[seen].astype(np.int64)
-        return [cls(cells) for cells in count_groups(keys, groups[seen], number, session[seen])]
+        return [cls(cells) for cells in count_groups(keys, groups[seen], number, session[seen], weight)]
 
     @property
     def n(self) -> int:
@@ -38,7 +47,7 @@ class Rate:
 
     @property
     def mean(self) -> float | None:
-        return self.successes / self.n if self.n else None
+        return float(self.cells.mass[self.cells.keys == 1].sum()) / self.n if self.n else None
 
     def merge(self, other: Self) -> Self:
         return self.merged([self, other])

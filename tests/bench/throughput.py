@@ -117,7 +117,7 @@ def step_cost(batches: list[Scored], config: Config) -> tuple[int, float]:
             step = next(steps, None)
             if step is None:
                 break
-            if engine.references and engine.latest:
+            if engine.baselines.references and engine.latest:
                 times.append(time.process_time() - begin)
     return len(engine.latest), median(times)
 

@@ -15,6 +15,8 @@ from monitor.model import Floats, Ints
 
 Law = Callable[[Distance, Ints, Ints, Floats], None]
 
+OF_COUNTS = [row for row in DISTANCES.values() if row.cells in {"bins", "grid"}]
+OF_VECTORS = [row for row in DISTANCES.values() if row not in OF_COUNTS]
 COUNTS_ALL_CELLS = {"psi": "half a count in every cell weighs less among more records, and in more cells"}
 NEEDS_A_SPREAD = {"wasserstein_normed": "a reference in one cell has no standard deviation"}
 
@@ -106,7 +108,7 @@ def pairs(draw: st.DrawFn) -> tuple[Ints, Ints, Floats]:
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("distance", DISTANCES.values(), ids=lambda distance: distance.name)
+@pytest.mark.parametrize("distance", OF_COUNTS, ids=lambda distance: distance.name)
 @settings(max_examples=25, deadline=None)
 @given(pair=pairs())
 def test_every_distance_keeps_every_law(law: Law, distance: Distance, pair: tuple[Ints, Ints, Floats]) -> None:
@@ -178,15 +180,17 @@ def test_every_law_catches_a_wrong_distance(law: Law) -> None:
 def test_rows_stand_under_their_own_name_and_kinds() -> None:
     assert all(name == row.name for name, row in DISTANCES.items())
     of_kind = {
-        kind: {row.name for row in DISTANCES.values() if kind in row.kinds} for kind in ("numeric", "category", "rate")
+        kind: {row.name for row in DISTANCES.values() if kind in row.kinds}
+        for kind in ("numeric", "category", "rate", "vector")
     }
+    assert of_kind["vector"] == {row.name for row in OF_VECTORS} == {"mmd", "frechet", "centroid_shift"}
     assert of_kind["numeric"] == {"psi", "jensen_shannon", "hellinger", "ks", "wasserstein", "wasserstein_normed"}
     assert of_kind["category"] == {"psi", "jensen_shannon", "hellinger", "total_variation", "chi_square"}
     assert of_kind["rate"] == {"psi", "jensen_shannon", "hellinger"}
     assert {row.name for row in DISTANCES.values() if row.cells == "grid"} == of_kind["numeric"] - of_kind["category"]
 
 
-@pytest.mark.parametrize("distance", DISTANCES.values(), ids=lambda distance: distance.name)
+@pytest.mark.parametrize("distance", OF_COUNTS, ids=lambda distance: distance.name)
 def test_no_cells_are_no_observations_and_other_cells_are_refused(distance: Distance) -> None:
     assert np.isnan(distance(np.empty((2, 0)), np.empty(0), np.empty(0))).all()
     with pytest.raises(ValueError, match="the window has 1 cells, the reference 3"):
@@ -199,3 +203,128 @@ def test_what_is_declared_asymmetric_is() -> None:
     assert [row.name for row in asymmetric] == ["wasserstein_normed"]
     for row in asymmetric:
         assert row(narrow, wide, positions) != row(wide, narrow, positions)
+
+
+# ---- distances of vectors -------------------------------------------------------------------------------------------
+
+VectorLaw = Callable[[Distance, Floats, Floats], None]
+
+
+def side_of(distance: Distance, rng: np.random.Generator, size: int, spread: float) -> Floats:
+    """What is known of the vectors of one side: a mean, or mean and covariance."""
+    mean = rng.normal(size=size) * spread
+    if distance.cells == "moments":
+        root = rng.normal(size=(size, max(size - 1, 1)))  # of less than full rank
+        return np.column_stack([mean, root @ root.T * spread**2])
+    return np.asarray(mean / np.linalg.norm(mean) if distance.cells == "features" else mean)
+
+
+def nothing_like(side: Floats) -> Floats:
+    return np.full_like(side, np.nan)
+
+
+def is_zero_between_equals(distance: Distance, window: Floats, reference: Floats) -> None:
+    for side in (window, reference):
+        assert 0 <= distance(side, side) <= 1e-6 * max(float(np.square(side).sum()), 1)
+
+
+def is_as_far_back(distance: Distance, window: Floats, reference: Floats) -> None:
+    np.testing.assert_allclose(distance(window, reference), distance(reference, window), rtol=1e-6, atol=1e-9)
+
+
+def is_a_number_in_range(distance: Distance, window: Floats, reference: Floats) -> None:
+    assert 0 <= distance(window, reference) <= distance.upper
+
+
+def vectors_of_many_are_as_one_by_one(distance: Distance, window: Floats, reference: Floats) -> None:
+    windows, references = np.stack([window, reference, (window + reference) / 2]), np.stack([reference, window])
+    together = distance(windows[:, np.newaxis], references)
+    alone = [[float(distance(one, other)) for other in references] for one in windows]
+    np.testing.assert_allclose(together, np.array(alone), rtol=1e-12, atol=1e-12)
+
+
+def is_undefined_without_vectors(distance: Distance, window: Floats, reference: Floats) -> None:
+    nothing = nothing_like(window)
+    found = distance(np.stack([window, nothing, window, nothing]), np.stack([reference, reference, nothing, nothing]))
+    assert np.isnan(found).tolist() == [False, True, True, True]
+
+
+def changes_neither_side(distance: Distance, window: Floats, reference: Floats) -> None:
+    before = window.copy(), reference.copy()
+    distance(window, reference)
+    np.testing.assert_array_equal(window, before[0])
+    np.testing.assert_array_equal(reference, before[1])
+
+
+def refuses_another_size(distance: Distance, window: Floats, reference: Floats) -> None:
+    with pytest.raises(ValueError, match="the window has"):
+        distance(window[..., :-1], reference)
+
+
+VECTOR_LAWS: list[VectorLaw] = [
+    is_zero_between_equals,
+    is_as_far_back,
+    is_a_number_in_range,
+    vectors_of_many_are_as_one_by_one,
+    is_undefined_without_vectors,
+    changes_neither_side,
+    refuses_another_size,
+]
+
+
+@pytest.mark.parametrize("law", VECTOR_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("distance", OF_VECTORS, ids=lambda distance: distance.name)
+@pytest.mark.parametrize("size", [2, 5, 24])
+@pytest.mark.parametrize("spread", [1e-3, 1.0, 1e3])
+def test_every_distance_of_vectors_keeps_every_law(
+    law: VectorLaw, distance: Distance, size: int, spread: float
+) -> None:
+    rng = np.random.default_rng(size)
+    law(distance, side_of(distance, rng, size, spread), side_of(distance, rng, size, spread))
+
+
+def _plus_a_bit(window: Floats, reference: Floats) -> Floats:
+    return np.asarray(((window - reference) ** 2).sum(axis=-1) + 0.1)
+
+
+def _from_the_window(window: Floats, reference: Floats) -> Floats:
+    return np.asarray(np.sqrt(((window - reference) ** 2).sum(axis=-1)) / np.sqrt((window**2).sum(axis=-1)))
+
+
+def _signed(window: Floats, reference: Floats) -> Floats:
+    return np.asarray((window - reference).sum(axis=-1))
+
+
+def _of_all_together(window: Floats, reference: Floats) -> Floats:
+    return np.asarray(np.full((window - reference).shape[:-1], np.abs(window - reference).sum()))
+
+
+def _zero_of_nothing(window: Floats, reference: Floats) -> Floats:
+    return np.nan_to_num(_from_the_window(window, reference))
+
+
+def _scaled_in_place(window: Floats, reference: Floats) -> Floats:
+    window /= 2
+    return _from_the_window(window, reference)
+
+
+def _cut_to_fit(window: Floats, reference: Floats) -> Floats:
+    return np.asarray(np.abs(window - reference[..., : window.shape[-1]]).sum(axis=-1))
+
+
+WRONG_OF_VECTORS: dict[VectorLaw, Callable[[Floats, Floats], Floats]] = {
+    is_zero_between_equals: _plus_a_bit,
+    is_as_far_back: _from_the_window,
+    is_a_number_in_range: _signed,
+    vectors_of_many_are_as_one_by_one: _of_all_together,
+    is_undefined_without_vectors: _zero_of_nothing,
+    changes_neither_side: _scaled_in_place,
+    refuses_another_size: _cut_to_fit,
+}
+
+
+@pytest.mark.parametrize("law", VECTOR_LAWS, ids=lambda law: law.__name__)
+def test_every_law_of_vectors_catches_a_wrong_distance(law: VectorLaw) -> None:
+    wrong = Distance("wrong", WRONG_OF_VECTORS[law], frozenset({"vector"}), "features", upper=np.inf)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        law(wrong, np.array([0.1, -2.0, 0.3]), np.array([0.5, 0.5, 0.4]))

@@ -1,8 +1,8 @@
 """Replays that kill themselves with SIGKILL at a chosen point: one job a line on standard input, a forked child each.
 
-A job is {"out", "logs", "resume", "batch", "kill": [what, number, step], "plant"}; answers one line with how it ended.
-What: `poll` and `commit` before the number-th of them, `after` the number-th commit, `step` before a statement of the
-number-th commit, `file` before the number-th file of the result is put in its place.
+A job is {"out", "logs", "resume", "batch", "kill": [what, number, step], "plant", "sampled"}; answers one line with
+how it ended. What: `poll` and `commit` before the number-th of them, `after` the number-th commit, `step` before a
+statement of the number-th commit, `file` before the number-th file of the result is put in its place.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor import pipeline
+from monitor.sampling import Sample
 from monitor.sources.files import Files
 from monitor.store import Store
 from tests.replay.logs import config, replay
@@ -75,6 +76,9 @@ def plant(what: str) -> None:
                 write_blobs(self, blobs)
 
         setattr(Store, "_write_blobs", forgetful)  # noqa: B010  mypy has it that methods stay
+    if what == "no samples":
+        nothing = Sample().dump()
+        setattr(Sample, "dump", lambda _: nothing)  # noqa: B010
 
 
 def main() -> None:
@@ -91,6 +95,7 @@ def main() -> None:
                 *map(Path, job["logs"]),
                 resume=job["resume"],
                 batch=job["batch"],
+                sampled=job.get("sampled", False),
             )
             os._exit(0)
         _, status = os.waitpid(child, 0)

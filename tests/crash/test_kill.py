@@ -59,6 +59,15 @@ def expected(tmp_path_factory: pytest.TempPathFactory, logs: list[Path]) -> tupl
     return result, (out / "rejects.jsonl").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def expected_of_samples(tmp_path_factory: pytest.TempPathFactory, logs: list[Path]) -> tuple[Result, bytes]:
+    """The same with signals of samples."""
+    out = tmp_path_factory.mktemp("sampled") / "out"
+    result = replay(config(lateness="10s"), out, *logs, sampled=True)
+    assert b'"rff_mmd"' in result.readings
+    return result, (out / "rejects.jsonl").read_bytes()
+
+
 def law_of_kills(
     ends: Ends,
     out: Path,
@@ -67,13 +76,14 @@ def law_of_kills(
     kills: Sequence[tuple[str, int, int]],
     *,
     plant: str = "",
+    sampled: bool = False,
 ) -> None:
     """Killed, resumed (and perhaps killed again), resumed to the end and closed: equal to the uninterrupted run."""
     for number, kill in enumerate(kills):
         job = {"out": str(out), "logs": [str(log) for log in logs], "resume": number > 0, "batch": BATCH, "kill": kill}
-        assert ends({**job, "plant": plant}) == "killed"
-    replay(config(lateness="10s"), out, *logs, resume=True)
-    same(replay(config(lateness="10s"), out, resume=True), expected[0])
+        assert ends({**job, "plant": plant, "sampled": sampled}) == "killed"
+    replay(config(lateness="10s"), out, *logs, resume=True, sampled=sampled)
+    same(replay(config(lateness="10s"), out, resume=True, sampled=sampled), expected[0])
     assert (out / "rejects.jsonl").read_bytes() == expected[1]
 
 
@@ -102,6 +112,23 @@ def test_a_replay_that_was_killed_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, ends: Ends, logs: list[Path], expected: tuple[Result, bytes], kills: list[tuple[str, int, int]]
 ) -> None:
     law_of_kills(ends, tmp_path / "out", logs, expected, kills)
+
+
+@pytest.mark.parametrize(
+    "kills", [*KILLS[2:8:2], [("poll", 3, 0), ("poll", 4, 0)]], ids=lambda kills: " ".join(map(str, kills[0]))
+)
+def test_a_kill_inside_a_slice_changes_no_vector(
+    tmp_path: Path, ends: Ends, logs: list[Path], expected_of_samples: tuple[Result, bytes], kills: Any
+) -> None:
+    law_of_kills(ends, tmp_path / "out", logs, expected_of_samples, kills, sampled=True)
+
+
+def test_the_law_of_kills_notices_samples_that_are_lost(
+    tmp_path: Path, ends: Ends, logs: list[Path], expected_of_samples: tuple[Result, bytes]
+) -> None:
+    kills = [("after", 6, 0)]
+    with pytest.raises(AssertionError):
+        law_of_kills(ends, tmp_path / "out", logs, expected_of_samples, kills, plant="no samples", sampled=True)
 
 
 def test_the_law_of_kills_notices_positions_that_are_committed_without_the_state(

@@ -19,7 +19,7 @@ from monitor import app
 from monitor.config import Config, parse
 from monitor.contracts import Scorer
 from monitor.engine import Step
-from monitor.model import Records, Scores, Signal
+from monitor.model import Categories, Records, Scores, Signal, Transcripts
 from monitor.pipeline import Pipeline
 
 START = 1_767_225_600_000
@@ -28,6 +28,7 @@ CHANGE = START + 480_000
 """When latency doubles and refusals rise."""
 SIGNALS = ("response_refusal", "latency_seconds", "status", "feedback")
 """One or two of a kind: what a step costs grows with the number of series."""
+REFUSAL = "I cannot help with that."
 CENTURY = 100 * 365 * 86_400_000
 
 Row = dict[str, Any]
@@ -50,7 +51,9 @@ def make_log(seed: int, n: int = 3_000, *, per_second: float = 4.5, streams: int
             "model": f"bot-{rng.integers(streams)}",
             "labels": {"segment": f"tenant-{rng.integers(segments)}"},
             "prompt": "what is this?",
-            "response": "I cannot help with that." if rng.random() < (0.5 if changed else 0.03) else "It is a lamp.",
+            "response": "I cannot help with that."
+            if rng.random() < (0.5 if changed else 0.03)
+            else f"It is lamp {i * 7919 % 97}.",
             "latency_seconds": round(float(rng.lognormal(0.7 if changed else 0.0, 0.4)), 3),
             "status": str(rng.choice(["ok", "timeout", "500"], p=[0.6, 0.3, 0.1] if changed else [0.96, 0.03, 0.01])),
         }
@@ -145,15 +148,51 @@ class Few:
         return Scores({name: column for name, column in columns.items() if name in SIGNALS})
 
 
+class Sketch:
+    """A scorer of samples that needs no model: what it makes follows from every character and from its neighbours.
+
+    That a text's numbers depend a little on those scored beside it shows when a sample is not scored as a whole.
+    """
+
+    @property
+    def signals(self) -> Sequence[Signal]:
+        return [
+            Signal("response_embedding", "vector", sample=True, fingerprint="sketch", size=4),
+            Signal("relevance", "numeric", "unit", sample=True),
+            Signal("response_language", "category", sample=True),
+        ]
+
+    def score(self, transcripts: Transcripts) -> Scores:
+        said = [[ord(letter) for letter in text or " "] for text in transcripts.response]
+        raw = np.array([[len(s), sum(s), sum(s[::2]), sum(s[::3])] for s in said], np.float64).reshape(-1, 4)
+        turned = np.sin(raw + np.arange(4)) + 1e-3 * np.sin(raw.sum())
+        vectors = (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
+        return Scores(
+            {
+                "response_embedding": vectors,
+                "relevance": np.abs(vectors[:, 0]).astype(np.float64),
+                "response_language": Categories(["xx", "yy"], (vectors[:, 1] > 0).astype(np.int32)),
+            },
+            {"sketch_long": raw[:, 0] > 15},
+        )
+
+
 @contextmanager
-def few_signals(batch: int = 4096) -> Iterator[None]:
-    """Replays that measure SIGNALS only, and ask for `batch` messages at a time."""
+def few_signals(batch: int = 4096, *, sampled: bool = False) -> Iterator[None]:
+    """Replays that measure SIGNALS, with `sampled` those of Sketch too, and ask for `batch` messages at a time."""
     make = app.make_scorers
 
     def few(settings: Config) -> list[Any]:
         return [Few(scorer) for scorer in make(settings)]
 
-    with patch.object(app, "make_scorers", few), patch.object(app, "Pipeline", partial(Pipeline, batch=batch)):
+    def sample(_: Config) -> list[Any]:
+        return [Sketch()] if sampled else []
+
+    with (
+        patch.object(app, "make_scorers", few),
+        patch.object(app, "make_sample_scorers", sample),
+        patch.object(app, "Pipeline", partial(Pipeline, batch=batch)),
+    ):
         yield
 
 
@@ -163,15 +202,16 @@ def replay(
     *logs: Path,
     resume: bool = False,
     batch: int = 4096,
+    sampled: bool = False,
     on_step: Callable[[Step], None] = lambda _: None,
 ) -> Result:
-    with few_signals(batch):
+    with few_signals(batch, sampled=sampled):
         app.replay(settings, out, [str(log) for log in logs], resume=resume, on_step=on_step)
     return read_result(out)
 
 
-def replay_in_parts(settings: Config, out: Path, parts: Sequence[Sequence[Path]]) -> Result:
+def replay_in_parts(settings: Config, out: Path, parts: Sequence[Sequence[Path]], *, sampled: bool = False) -> Result:
     """Replay the first logs, then further ones, and at last close what is open."""
     for part in parts:
-        replay(settings, out, *part, resume=True, batch=300)
-    return replay(settings, out, resume=True)
+        replay(settings, out, *part, resume=True, batch=300, sampled=sampled)
+    return replay(settings, out, resume=True, sampled=sampled)

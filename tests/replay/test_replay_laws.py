@@ -21,6 +21,7 @@ from monitor import slices, watermark
 from monitor.engine import Step
 from monitor.model import OTHER
 from monitor.pipeline import Pipeline
+from monitor.sampling import Sample
 from tests.replay.logs import (
     CENTURY,
     START,
@@ -36,6 +37,7 @@ from tests.replay.logs import (
     spread,
     write,
 )
+from tests.test_sampling import first_come
 
 HOUR = 3_600_000
 
@@ -85,12 +87,13 @@ def disorderly(seed: int) -> list[bytes]:
     return messages
 
 
-def law_of_batches(folder: Path, sizes: Sequence[int]) -> Result:
+def law_of_batches(folder: Path, sizes: Sequence[int], *, sampled: bool = False) -> Result:
     """Any number of messages at a time gives the same."""
     messages = disorderly(2)
     log = write(folder / "log.jsonl", messages)
-    few = config(windows="1m, 2m", size="12m", lateness="10s") if len(sizes) > 2 else config(lateness="10s")
-    results = [replay(few, folder / f"out-{size}", log, batch=size) for size in sizes]
+    more = "signals: {sample: 8}" if sampled else ""
+    few = config(more, windows="1m, 2m", size="12m", lateness="10s") if len(sizes) > 2 else config(more, lateness="10s")
+    results = [replay(few, folder / f"out-{size}", log, batch=size, sampled=sampled) for size in sizes]
     for result in results:
         assert result.total == len(messages)
         same(result, results[0])
@@ -101,6 +104,16 @@ def test_any_batch_size_gives_the_same(tmp_path: Path) -> None:
     result = law_of_batches(tmp_path, (4096, 7, 100, 100_000))
     expected = {"late", "early", "duplicate", "conflicting", "unjoined", "unparseable", "no_ts", "bad_ts", "counted"}
     assert set(result.records) == expected
+
+
+def test_any_batch_size_gives_the_same_of_samples(tmp_path: Path) -> None:
+    result = law_of_batches(tmp_path, (4096, 7), sampled=True)
+    assert b'"rff_mmd"' in result.readings
+
+
+def test_the_law_of_batches_notices_samples_of_those_who_came_first(tmp_path: Path) -> None:
+    with patch.object(Sample, "joined", first_come), pytest.raises(AssertionError):
+        law_of_batches(tmp_path, (4096, 7), sampled=True)
 
 
 def test_the_law_of_batches_notices_leaps_that_are_judged_at_the_end_of_a_batch(tmp_path: Path) -> None:
@@ -116,10 +129,11 @@ def test_the_law_of_batches_notices_leaps_that_are_judged_at_the_end_of_a_batch(
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
-def law_of_files(folder: Path, rows: Sequence[Row], whole: Result, files: int) -> None:
+def law_of_files(folder: Path, rows: Sequence[Row], whole: Result, files: int, *, sampled: bool = False) -> None:
     """The records over any number of files give the same."""
     folder.mkdir(exist_ok=True)
-    same(replay(config(), folder / f"out-{files}", *spread(folder / f"{files}", lines(rows), files, files)), whole)
+    logs = spread(folder / f"{files}", lines(rows), files, files)
+    same(replay(config(), folder / f"out-{files}", *logs, sampled=sampled), whole)
 
 
 @pytest.mark.parametrize("files", [3, 40])

@@ -1,0 +1,17 @@
+"""What holds for all tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from monitor import app
+from monitor.scorers import SAMPLE_SCORERS
+
+
+@pytest.fixture(autouse=True)
+def _little_is_embedded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model costs seconds to load: only tests marked `embeds` run it where a configuration leaves it on."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if request.node.get_closest_marker("embeds") is None:
+        rest = {name: row for name, row in SAMPLE_SCORERS.items() if name != "embedding"}
+        monkeypatch.setattr(app, "SAMPLE_SCORERS", rest)

@@ -1,0 +1,95 @@
+"""What an alert's explanation says of signals, of values and of segments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from msgspec import structs
+
+from monitor.explain import MOST_SIGNALS, Moved, explain
+from monitor.model import Reading
+
+READING = Reading(
+    at=0,
+    window=300_000,
+    window_start=0,
+    stream="bot",
+    segment=None,
+    signal="response_refusal",
+    kind="rate",
+    test="rate_e",
+    value=0.12,
+    reference_value=0.03,
+    effect=0.09,
+    effect_unit="difference of rates",
+    p_value=1e-9,
+    threshold=1e-6,
+    verdict="drift",
+    n=1500,
+    units=1500,
+    reference_n=9000,
+    reference_slices=288,
+    detectable=0.01,
+)
+
+
+def reading(**other: Any) -> Reading:
+    return structs.replace(READING, **other)
+
+
+def test_signals_come_by_their_share_of_the_shift() -> None:
+    words = reading(signal="response_words", kind="numeric", value=80.0, reference_value=100.0, effect=-0.2)
+    text = explain([Moved(words, 2.0), Moved(READING, 6.0)], [])
+    assert text.splitlines() == [
+        "response_refusal: 75% of the shift: 3.0% before, 12.0% now, difference of rates +0.09 (1,500 records in 5m)",
+        "response_words: 25% of the shift: 100 before, 80 now, difference of rates -0.2 (1,500 records in 5m)",
+    ]
+
+
+def test_the_values_of_a_category_that_moved_most_are_named() -> None:
+    language = reading(signal="prompt_language", kind="category", value=None, reference_value=None, effect=0.3)
+    moved = Moved(language, 1.0, {"en": 0.9, "de": 0.1}, {"en": 0.6, "ja": 0.3, "de": 0.1})
+    assert "ja 0.0% before, 30.0% now; en 90.0% before, 60.0% now (" in explain([moved], [])
+    assert "values changed" in explain([replace(moved, after=moved.before)], [])
+
+
+def test_replaced_texts_come_with_examples() -> None:
+    topic = reading(signal="prompt_embedding", kind="vector", value=0.1, reference_value=None, effect=0.081, n=15)
+    lines = explain([Moved(topic, 4.0, examples=["Solve x + 2 = 5", "What is 7 * 6?"])], []).splitlines()
+    assert lines == [
+        "prompt_embedding: 100% of the shift: at least 8% of the texts are unlike the reference's (15 records in 5m)",
+        "prompt_embedding, for example: Solve x + 2 = 5",
+        "prompt_embedding, for example: What is 7 * 6?",
+    ]
+
+
+def test_segments_are_named_by_whether_they_moved() -> None:
+    acme, calm, few = reading(segment="tenant=acme"), reading(segment="tenant=b"), reading(segment="tenant=c")
+    elsewhere = [
+        (structs.replace(calm, verdict="ok", effect=0.001), 0.1),
+        (acme, 9.0),
+        (structs.replace(acme, signal="response_words", effect=0.5), 3.0),
+        (structs.replace(few, verdict="insufficient"), 0.2),
+    ]
+    lines = explain([Moved(READING, 1.0)], elsewhere).splitlines()
+    assert lines[1:] == [
+        "also in tenant=acme: response_refusal: 3.0% before, 12.0% now, difference of rates +0.09",
+        "not in: tenant=b",
+    ]
+
+
+def test_the_alert_of_a_segment_says_whether_the_whole_stream_moved() -> None:
+    lines = explain([Moved(reading(segment="tenant=acme"), 1.0)], [(reading(verdict="ok"), 0.3)]).splitlines()
+    assert lines[1] == "not in: the whole stream"
+
+
+def test_many_signals_and_segments_are_counted_not_listed() -> None:
+    moved = [Moved(reading(signal=f"s{i}"), 1.0) for i in range(MOST_SIGNALS + 4)]
+    lines = explain(moved, [(reading(segment=f"t={i}"), 1.0) for i in range(8)]).splitlines()
+    assert lines[MOST_SIGNALS] == "4 more signals: 40% of the shift"
+    assert lines[-1] == "and in 3 more segments"
+
+
+def test_what_is_unknown_is_said_to_be() -> None:
+    assert "unknown before, 12.0% now (" in explain([Moved(reading(reference_value=None, effect=None), 0.0)], [])
