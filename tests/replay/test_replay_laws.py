@@ -144,6 +144,13 @@ def test_any_number_of_files_gives_the_same(
     law_of_files(tmp_path, rows, whole, files)
 
 
+def test_any_number_of_files_gives_the_same_of_samples(
+    tmp_path: Path, ordered: tuple[list[Row], Path, Result]
+) -> None:
+    rows, log, _ = ordered
+    law_of_files(tmp_path, rows, replay(config(), tmp_path / "whole", log, sampled=True), 3, sampled=True)
+
+
 def test_the_law_of_files_notices_a_merge_by_name(tmp_path: Path, ordered: tuple[list[Row], Path, Result]) -> None:
     rows, _, whole = ordered
     with (
