@@ -197,6 +197,9 @@ class Engine:
                 )
                 continue
             judges[size].join(reference, [] if now is None else self.rings.window(size, now // length * length))
+        if reference.unsteady:
+            named = ", ".join(reference.unsteady[:5]) + (" and others" if len(reference.unsteady) > 5 else "")
+            notices.append(f"reference: {name}: not steady while it was learned, so that it tells little: {named}")
         return notices
 
     def _roll(self, now: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,8 +24,8 @@ def level(name: str, **on: object) -> RuleSettings:
     return RuleSettings.model_validate(settings)
 
 
-def engine(*rules: RuleSettings) -> Engine:
-    reference = ReferenceSettings(size="72s")
+def engine(*rules: RuleSettings, size: str = "72s") -> Engine:
+    reference = ReferenceSettings(size=size)
     return Engine(Plan(SIGNALS, [WINDOW], StreamSettings(), reference, FalseAlarmSettings(), {}, rules))
 
 
@@ -110,3 +111,49 @@ def test_windows_that_are_not_full_or_cut_short_are_not_counted() -> None:
     watched = engine(level("Few", value="count", below=119))
     watched.add(records(0, 30, cost=1.0))
     assert states(list(watched.close(40 * SECOND, partial_from=30 * SECOND))) == []
+
+
+# ---- what is said of references -------------------------------------------------------------------------------------
+
+
+def test_a_signal_that_was_not_steady_while_it_was_learned_is_named() -> None:
+    calm, moved = engine(size="240s"), engine(size="240s")
+    for watched in (calm, moved):
+        watched.add(records(0, 120, cost=1.0))
+        later = records(120 * SECOND, 130, cost=1.0)
+        chars = later.values["chars"]
+        assert isinstance(chars, np.ndarray)
+        watched.add(later if watched is calm else replace(later, values={**later.values, "chars": chars * 4}))
+    said = [[notice for step in watched.close(250 * SECOND) for notice in step.notices] for watched in (calm, moved)]
+    assert said == [[], ["reference: bot: not steady while it was learned, so that it tells little: chars"]]
+
+
+# ---- segments that are the whole ------------------------------------------------------------------------------------
+
+
+def versions(begin: int, seconds: int, names: Sequence[str]) -> Scored:
+    """The same traffic, its records of the versions in turn."""
+    found = records(begin, seconds, cost=1.0)
+    codes = np.arange(len(found.ts)) % len(names)
+    return replace(found, segments={"model_version": Categories(list(names), codes.astype(np.int32))})
+
+
+def judged(watched: Engine, upto: int) -> set[str | None]:
+    readings = [reading for step in watched.close(upto) for reading in step.readings]
+    return {reading.segment for reading in readings if reading.verdict != "learning"}
+
+
+def test_a_segment_that_is_its_whole_stream_is_not_judged_once_more() -> None:
+    one, two = engine(), engine()
+    one.add(versions(0, 120, ["v1"]))
+    two.add(versions(0, 120, ["v1", "v2"]))
+    assert judged(one, 120 * SECOND) == {None}
+    assert judged(two, 120 * SECOND) == {None, "model_version=v1", "model_version=v2"}
+    assert one.budget[WINDOW][False] == 2 * two.budget[WINDOW][False], "nor has it a part of the budget"
+
+
+def test_a_version_that_comes_later_is_judged_on_its_own() -> None:
+    watched = engine()
+    watched.add(versions(0, 100, ["v1"]))
+    watched.add(versions(100 * SECOND, 140, ["v1", "v2"]))
+    assert judged(watched, 240 * SECOND) == {None, "model_version=v2"}
