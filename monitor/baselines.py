@@ -7,7 +7,7 @@ Pure: all state leaves as packed pieces and comes back the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, takewhile
@@ -98,6 +98,30 @@ class Baselines:
     def ruling(self, part: Part) -> ScopeReference:
         """A reference with those of its signals that no later one took over."""
         return self.references[part].without(self.taken.get(part, frozenset()))
+
+    def apart(self, scope: Scope) -> bool:
+        """Whether a scope has something of its own to say.
+
+        A segment has not if it was the whole of its stream while that was learned, and no other value of its label was
+        seen since.
+        """
+        own, whole = self.references.get(Part(scope)), self.references.get(Part(Scope(scope.stream)))
+        if scope.segment is None or own is None or whole is None or not own.volume:
+            return True
+        label = scope.segment.partition("=")[0]
+        values = {s.segment for s in self.begun if s.stream == scope.stream and s.segment is not None}
+        alone = sum(value.partition("=")[0] == label for value in values) == 1
+        return not (alone and (own.begin, own.end, own.volume) == (whole.begin, whole.end, whole.volume))
+
+    def hidden(self) -> set[Scope]:
+        """The scopes with a reference that have nothing of their own to say."""
+        return {part.scope for part in self.references if not self.apart(part.scope)}
+
+    def come_forth(self, scope: Scope) -> Iterator[ScopeReference]:
+        """The references of a scope that was hidden: windows are held against them from now on, after all others."""
+        for part in [part for part in self.references if part.scope == scope]:
+            self.references[part] = self.references.pop(part)
+            yield self.ruling(part)
 
     def all_ruling(self) -> Iterator[ScopeReference]:
         """All references with the signals that they rule, in the order in which they came."""
@@ -208,11 +232,3 @@ class Baselines:
 
 def _key(*parts: object) -> str:
     return msgspec.json.encode(parts).decode()
-
-
-def repeats(reference: ScopeReference, among: Iterable[ScopeReference]) -> bool:
-    """Whether a segment was the whole of its stream while it was learned: it has nothing of its own to say."""
-    stream, period = Scope(reference.scope.stream), (reference.begin, reference.end, reference.volume)
-    return reference.scope.segment is not None and any(
-        found.scope == stream and (found.begin, found.end, found.volume) == period for found in among
-    )

@@ -448,7 +448,10 @@ def null_moments(terms: NullTerms, units: Floats, seen: Floats) -> NullMoments:
     trace = own * terms.within + between
     total = own**2 * terms.within_square + 2 * own * cross + square
     total = np.clip(total, trace**2 / terms.rank, trace**2)
-    lead = own * terms.lead_within + ratio * np.maximum(terms.lead_between, 0)
+    along = ratio * np.maximum(terms.lead_between, 0)
+    if np.any(terms.within_cube):  # many directions: by noise alone one seems greater than all together
+        along = np.minimum(along, between)
+    lead = own * terms.lead_within + along
     lead = np.asarray(np.clip(lead, total / np.maximum(trace, 1e-300), trace), np.float64)
     noise = terms.noise * (kernel.sum(axis=1) / even.sum(axis=1)) ** 2
     if np.any(terms.within_cube):

@@ -7,12 +7,12 @@ was interrupted anywhere goes on as if it had not been.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from monitor.baselines import Baselines, Pieces, repeats
+from monitor.baselines import Baselines, Pieces
 from monitor.calibration import FalseAlarmSettings
 from monitor.explain import Moved, explain, moved
 from monitor.model import Alert, AlertChange, AlertKey, Blob, Level, Reading, Scope, Scored, Signal, Verdict
@@ -139,21 +139,26 @@ class Engine:
 
     def _step(self, now: int, closed: Slice | None, partial_from: int | None) -> Step:
         notices: list[str] = []
+        hidden = self.baselines.hidden() if closed is not None else set()
         if closed is not None:
             self.rings.push(closed)
             given = self.baselines.begin(closed)
             for reference in given:  # nothing of it is in any window yet
-                notices += self._join(reference, self.judges, None, self.baselines.references.values())
+                notices += self._join(reference, self.judges, None)
             if given:
                 self._split_budget()
         ended = self.rings.step(now)
         for size, found in ended:
             self._take(size, now, found)
+        come = sorted(hidden - self.baselines.hidden(), key=lambda scope: key_of(scope, "")) if hidden else []
+        for scope in come:  # another value of its label was seen
+            for reference in self.baselines.come_forth(scope):
+                notices += self._join(reference, self.judges, now)
         due = self.baselines.due(now)
         for part in due:
             frozen = self.baselines.freeze(part, self.plan.signals)
-            notices += self._join(frozen, self.judges, now, self.baselines.references.values())
-        if due:
+            notices += self._join(frozen, self.judges, now)
+        if due or come:
             self._split_budget()
         if self.rolling is not None and self.rolling.step(now):
             self._roll(now)
@@ -174,15 +179,9 @@ class Engine:
             if self.rolling is not None:
                 self.rolling.take(size, found)
 
-    def _join(
-        self,
-        reference: ScopeReference,
-        judges: Mapping[int, Judge],
-        now: int | None,
-        among: Iterable[ScopeReference],
-    ) -> list[str]:
+    def _join(self, reference: ScopeReference, judges: Mapping[int, Judge], now: int | None) -> list[str]:
         """Hold windows against a reference from now on, with the slices that they hold already."""
-        if repeats(reference, among):
+        if not self.baselines.apart(reference.scope):
             return []
         scope = reference.scope
         name = scope.stream if scope.segment is None else f"{scope.stream}, {scope.segment}"
@@ -206,16 +205,14 @@ class Engine:
         """The rolling reference has moved on: hold windows against it anew."""
         assert self.rolling is not None
         self.rolled = self._new_judges()
-        references = list(self.rolling.references(self.plan.signals, self.baselines.began))
-        for reference in references:
-            self._join(reference, self.rolled, now, references)
+        for reference in self.rolling.references(self.plan.signals, self.baselines.began):
+            self._join(reference, self.rolled, now)
         self._split_budget()
 
     def _split_budget(self) -> None:
         """Thresholds for the series that are alive."""
         second = {found.scope: found for judge in self.rolled.values() for found in judge.parts.values()}
-        references = self.baselines.references.values()
-        alive = [found for found in references if not repeats(found, references)]
+        alive = [found for part, found in self.baselines.references.items() if self.baselines.apart(part.scope)]
         self.budget = budget_of(self.plan.false_alarms, alive, self.plan.sizes, second.values())
 
     def _read(self, size: int, now: int, *, partial: bool) -> list[Reading]:
@@ -313,10 +310,8 @@ class Engine:
             (rule, rule.on) for rule in self.plan.rules if isinstance(rule.on, LevelSettings) and rule.window == size
         ]
         asked = [(rule, on) for rule, on in asked if not (partial and on.value == "count")]
-        references = self.baselines.references.values()
-        repeated = {found.scope for found in references if repeats(found, references)}
         for scope in self.known_scopes() if asked else ():
-            if now - size < self.baselines.begun[scope] or scope in repeated:
+            if now - size < self.baselines.begun[scope]:
                 continue
             parts = [found.scopes[scope] for _, found in window if scope in found.scopes]
             for rule, on in asked:
@@ -399,7 +394,7 @@ class Engine:
             problems = mismatch(reference, self.plan.signals)
             if problems:
                 raise ValueError(f"what was learned does not fit what is measured now: {'; '.join(problems)}")
-            self._join(reference, self.judges, self.now, self.baselines.references.values())
+            self._join(reference, self.judges, self.now)
         if self.rolling is not None:
             self.rolling.restore(held, held["engine", "rolling"])
             if self.now is not None:

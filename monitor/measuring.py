@@ -6,6 +6,7 @@ Text is left behind it only where signals are measured on a sample of the exchan
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate, chain, pairwise
 
 import numpy as np
@@ -14,6 +15,7 @@ import xxhash
 from monitor.contracts import SampleScorer, Scorer
 from monitor.decoding import exchange_hash
 from monitor.model import Categories, Column, Flags, Hashes, Records, Scored, Signal, Transcripts
+from monitor.sampling import Redact
 from monitor.scorers.columns import categories, exchanges
 from monitor.scoring import score
 
@@ -29,18 +31,32 @@ def measure(
     segments: Sequence[str],
     *,
     sampling: bool = False,
+    redact: Redact = list,
 ) -> list[Scored]:
     """Score batches of several partitions together, and give each back on its own.
 
     Parameters
     ----------
     stream, segments : fields or labels that name the stream and the segments of a record
+    redact : what the names of categories pass through; those of streams and segments are the owner's own
     sampling : whether signals are measured on a sample, so that what was said goes along
 
     """
-    together = _measure(_joined(batches), scorers, stream, segments, sampling=sampling) if batches else None
+    if not batches:
+        return []
+    together = _measure(_joined(batches), scorers, stream, segments, sampling=sampling)
+    together = replace(
+        together, values={name: _fit_to_keep(column, redact) for name, column in together.values.items()}
+    )
     cuts = list(accumulate(map(len, batches), initial=0))
-    return [together.take(np.arange(a, b)) for a, b in pairwise(cuts)] if together is not None else []
+    return [together.take(np.arange(a, b)) for a, b in pairwise(cuts)]
+
+
+def _fit_to_keep(column: Column, redact: Redact) -> Column:
+    """Categories are remembered by name, and a log may have anything in their place."""
+    if not isinstance(column, Categories):
+        return column
+    return Categories([str(name) for name in redact(column.names)], column.codes)
 
 
 def signals_of(scorers: Sequence[Scorer | SampleScorer]) -> Mapping[str, Signal]:

@@ -18,7 +18,7 @@ from monitor.engine import Engine, Step
 from monitor.feedback import Joins
 from monitor.measuring import measure
 from monitor.model import AlertChange, Blob, Checkpoint, Position, Raw, Reading, Records, Reject, Scored, concatenate
-from monitor.sampling import redacted
+from monitor.sampling import redacted, redacted_begin
 from monitor.settings import format_time
 from monitor.store import Store
 from monitor.watermark import FOLLOWERS, Admission, PartitionTime
@@ -127,14 +127,13 @@ class Pipeline:
         if not self.excerpts or not refused:
             return refused
         payloads = dict(zip(raw.offsets, raw.payloads, strict=True))
-        # what is redacted is more than what is kept, so that nothing that the cut would split comes through
-        begun = [payloads[reject.position][: 8 * EXCERPT].decode(errors="replace") for reject in refused]
-        texts = [(text or "")[:EXCERPT] for text in self.engine.redact(begun)]
+        messages = [payloads[reject.position].decode(errors="replace") for reject in refused]
+        texts = [(text or "")[:EXCERPT] for text in redacted_begin(messages, self.engine.redact)]
         return [msgspec.structs.replace(reject, excerpt=text) for reject, text in zip(refused, texts, strict=True)]
 
     def _measure(self, batches: Sequence[Records]) -> list[Scored]:
         plan, sampling = self.engine.plan.streams, bool(self.engine.samples.scorers)
-        return measure(batches, self.scorers, plan.by, plan.segments, sampling=sampling)
+        return measure(batches, self.scorers, plan.by, plan.segments, sampling=sampling, redact=self.engine.redact)
 
     def _admit(self, partition: str, scored: Scored | None, *, ended: bool) -> Scored | None:
         """The records of one partition that may count now."""

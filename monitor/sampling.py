@@ -22,6 +22,8 @@ SAMPLE = 128
 
 MOST_CHARS = 20_000
 """Characters of a text that are sampled: more than the models read, less than hostile text makes redaction slow by."""
+_MARGIN = 200
+"""Characters before a cut in which a part of a key or a number may stand."""
 
 Redact = Callable[[Sequence[str | None]], Sequence[str | None]]
 
@@ -30,8 +32,7 @@ def redacted(transcripts: Transcripts, redact: Redact) -> Transcripts:
     """The same exchanges with every text cut to MOST_CHARS and passed through `redact`, in one call."""
     contexts = [list(texts or ()) for texts in transcripts.contexts]
     texts = [*transcripts.prompt, *transcripts.response, *(text for part in contexts for text in part)]
-    # cut before, for the work, and after, so that twice is as once
-    n, found = len(transcripts), [_begin(text) for text in redact([_begin(text) for text in texts])]
+    n, found = len(transcripts), redacted_begin(texts, redact)
     rest = iter(found[2 * n :])
     return Transcripts.load(
         (
@@ -45,8 +46,16 @@ def redacted(transcripts: Transcripts, redact: Redact) -> Transcripts:
     )
 
 
-def _begin(text: str | None) -> str | None:
-    return text if text is None else text[:MOST_CHARS]
+def redacted_begin(texts: Sequence[str | None], redact: Redact) -> list[str | None]:
+    """How texts begin, redacted; twice is as once.
+
+    Of a text that is cut the last characters go as well: the cut may have left a part of what is not to be kept.
+    """
+    found = redact([text if text is None else text[:MOST_CHARS] for text in texts])
+    return [
+        kept if kept is None or text is None or len(text) <= MOST_CHARS else kept[:-_MARGIN][: MOST_CHARS - _MARGIN]
+        for text, kept in zip(texts, found, strict=True)
+    ]
 
 
 def _no_hashes() -> Hashes:

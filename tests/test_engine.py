@@ -152,8 +152,40 @@ def test_a_segment_that_is_its_whole_stream_is_not_judged_once_more() -> None:
     assert one.budget[WINDOW][False] == 2 * two.budget[WINDOW][False], "nor has it a part of the budget"
 
 
-def test_a_version_that_comes_later_is_judged_on_its_own() -> None:
+def test_versions_are_judged_each_on_its_own_once_there_are_two() -> None:
     watched = engine()
     watched.add(versions(0, 100, ["v1"]))
     watched.add(versions(100 * SECOND, 140, ["v1", "v2"]))
-    assert judged(watched, 240 * SECOND) == {None, "model_version=v2"}
+    assert judged(watched, 100 * SECOND) == {None}
+    assert judged(watched, 240 * SECOND) == {None, "model_version=v1", "model_version=v2"}
+
+
+def test_a_segment_that_comes_forth_does_so_after_a_restart_as_well() -> None:
+    rule = RuleSettings(name="AnyDrift", signal=("*",), on="drift")
+    batches = [versions(0, 100, ["v1"]), *(versions(at * SECOND, 20, ["v1", "v2"]) for at in range(100, 240, 20))]
+
+    def read(*, restarts: bool) -> list[Step]:
+        watched = engine(rule)
+        steps: list[Step] = []
+        held: dict[tuple[str, str], bytes | None] = {}
+        for batch in batches:
+            watched.add(batch)
+            steps += watched.close(int(batch.ts[-1]) // SECOND * SECOND)
+            if restarts:
+                held |= {(blob.table, blob.key): blob.data for blob in watched.blobs()}
+                kept = [(*key, data) for key, data in held.items() if data is not None]
+                watched = engine(rule)
+                watched.restore(kept)
+        return steps
+
+    expected = read(restarts=False)
+    assert {r.segment for step in expected for r in step.readings if r.verdict == "ok"} >= {"model_version=v1"}
+    assert read(restarts=True) == expected
+
+
+def test_levels_of_a_segment_that_is_its_whole_stream_are_measured() -> None:
+    watched = engine(level("Dear", value="mean", above=2).model_copy(update={"segment": "model_version=v1"}))
+    watched.add(versions(0, 100, ["v1"]))
+    later = versions(100 * SECOND, 30, ["v1"])
+    watched.add(replace(later, values={**later.values, "cost": np.full(len(later.ts), 3.0)}))
+    assert [rule for _, rule, state in states(list(watched.close(130 * SECOND))) if state == "firing"] == ["Dear"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.model import OTHER, Scored, Transcripts
-from monitor.sampling import Redact, Sample, add_samples, redacted
+from monitor.sampling import MOST_CHARS, Redact, Sample, add_samples, redacted, redacted_begin
 from monitor.slices import OpenSlices, StreamSettings
 from monitor.windows import Slice
 from tests.test_windows import SIGNALS, SIZE, Record, logs, scored
@@ -126,6 +127,20 @@ def test_contexts_are_redacted_with_the_rest() -> None:
     said = Transcripts.load((["a", None], [None, "b"], [None, ["c", "d"]]))
     found = redacted(said, shout)
     assert found.dump() == (["A", None], [None, "B"], [None, ["C", "D"]])
+
+
+def test_of_a_text_that_is_cut_nothing_is_left_that_the_cut_split() -> None:
+    def without_numbers(texts: Sequence[str | None]) -> list[str | None]:
+        return [text if text is None else re.sub(r"\b\d{16}\b", "[card]", text) for text in texts]
+
+    split = "x" * (MOST_CHARS - 12) + "4111111111111111"
+    shrinking = "4111111111111111 " * 100 + split[:-1700]
+    for text in (split, shrinking + "4111111111111111"):
+        (once,) = redacted_begin([text], without_numbers)
+        assert once is not None
+        assert "4111" not in once
+        assert redacted_begin([once], without_numbers) == [once]
+    assert redacted_begin([None, "short"], without_numbers) == [None, "short"]
 
 
 def test_a_sample_comes_back_from_its_packed_form() -> None:

@@ -33,7 +33,8 @@ def measure(summary: AnySummary, what: Measure, q: float | None = None) -> Measu
     Raises ValueError where the kind of signal has no such value.
     """
     if what == "count":
-        return Measured(float(summary.n), float(summary.n), float(summary.n))
+        count = float(round(summary.cells.population)) if summary.cells.sampled else float(summary.n)
+        return Measured(count, count, count)
     if isinstance(summary, Category | Vector):
         raise ValueError(f"a {type(summary).__name__.lower()} has no {what}")  # noqa: TRY004  the measure is wrong
     if not summary.n:

@@ -18,6 +18,8 @@ def log_of(folder: Path) -> list[Path]:
     for i, row in enumerate(rows):
         if "prompt" in row:
             row |= {"prompt": f"{SAID} {i} of {ADDRESS}", "response": f"{SAID} {i % 7}", "context": f"{SAID} {ADDRESS}"}
+            if i % 40 == 0:
+                row["status"] = ADDRESS  # a log may have anything in the place of a category
     messages = lines(rows)
     messages.insert(500, f'{{"id": "no time", "prompt": "{SAID} {ADDRESS}"}}'.encode())
     return [write(folder / "a.jsonl", messages[:1_300]), write(folder / "b.jsonl", messages[1_300:])]

@@ -144,9 +144,7 @@ def test_any_number_of_files_gives_the_same(
     law_of_files(tmp_path, rows, whole, files)
 
 
-def test_any_number_of_files_gives_the_same_of_samples(
-    tmp_path: Path, ordered: tuple[list[Row], Path, Result]
-) -> None:
+def test_any_number_of_files_gives_the_same_of_samples(tmp_path: Path, ordered: tuple[list[Row], Path, Result]) -> None:
     rows, log, _ = ordered
     law_of_files(tmp_path, rows, replay(config(), tmp_path / "whole", log, sampled=True), 3, sampled=True)
 
