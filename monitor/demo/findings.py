@@ -28,14 +28,24 @@ class Finding:
 
     planted: Planted
     signs: tuple[Sign, ...]
-    """Those that found it, all of one step; none where it was missed."""
+    """The first of every signal that says what changed, in order of time; none where it was missed."""
     records: int
-    """Records of the stream, or of the segment that it is in, between its begin and that step."""
+    """Records of the stream, or of the segment that it is in, between its begin and the first sign."""
 
     @property
     def delay(self) -> int | None:
         """Milliseconds of event time from its begin to when it was found."""
         return self.signs[0].at - self.planted.begins if self.signs else None
+
+    @property
+    def found_by(self) -> list[str]:
+        """The signals that found it, all of one step."""
+        return [sign.signal for sign in self.signs if sign.at == self.signs[0].at]
+
+    @property
+    def confirmed_by(self) -> list[str]:
+        """The signals that said so later."""
+        return [sign.signal for sign in self.signs if sign.at > self.signs[0].at]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +93,13 @@ def _finding(planted: Planted, signs: Sequence[Sign], schedule: Schedule, window
     fitting = [
         sign
         for sign in signs
-        if _explains(planted, sign, window) and sign.segment == planted.segment and planted.is_shown_by(sign.signal)
+        if _explains(planted, sign, window) and sign.segment == planted.segment and sign.signal in planted.shown_by
     ]
-    together = tuple(sign for sign in fitting if sign.at == fitting[0].at)
-    if not together:
+    if not fitting:
         return Finding(planted, (), 0)
-    since = (schedule.ts >= planted.begins) & (schedule.ts < together[0].at) & _inside(planted, schedule)
-    return Finding(planted, together, int(since.sum()))
+    first = {sign.signal: sign for sign in reversed(fitting)}
+    since = (schedule.ts >= planted.begins) & (schedule.ts < fitting[0].at) & _inside(planted, schedule)
+    return Finding(planted, tuple(sign for sign in fitting if sign is first[sign.signal]), int(since.sum()))
 
 
 def _explains(planted: Planted, sign: Sign, window: int) -> bool:

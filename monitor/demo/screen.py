@@ -124,7 +124,9 @@ def _row(finding: Finding) -> tuple[str, ...]:
     begin = (f"{planted.name}\n{planted.segment or 'everywhere'}", _clock(planted.begins))
     if delay is None:
         return (*begin, "missed", "", "")
-    by = f"{finding.signs[0].rule}: {', '.join(sign.signal for sign in finding.signs)}"
+    by = f"{finding.signs[0].rule}: {', '.join(finding.found_by)}"
+    if finding.confirmed_by:
+        by += f"\nlater: {', '.join(finding.confirmed_by)}"
     return (*begin, _clock(finding.signs[0].at), by, f"{delay / MINUTE:.1f} min\n{finding.records:,} records")
 
 

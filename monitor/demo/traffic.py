@@ -8,23 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
+from monitor.demo.german import GERMAN as IN_GERMAN
 from monitor.demo.phrases import (
+    AFTER_INSULT,
     AFTER_REFUSAL,
+    ANSWERS,
     CLOSINGS,
-    DAYS,
-    FOLLOW_UPS,
-    GREETINGS,
-    ITEMS,
+    ENGLISH,
+    INSULTS,
     OPENINGS,
     REFUSALS,
-    TOPICS,
-    Phrases,
+    Language,
 )
-from monitor.demo.truth import CUT, END, REFUSING, SEGMENTS, SHIFT, START, STREAM, TRUTH, Planted
+from monitor.demo.truth import CUT, END, GERMAN, INSULTING, REFUSING, SEGMENTS, SHIFT, START, STREAM, TRUTH, Planted
 from monitor.model import Flags, Floats, Ints, Position, Raw
 from monitor.settings import HOUR, MINUTE
 
@@ -34,16 +36,19 @@ BLOCK = 1024
 
 # ---- the schedule ---------------------------------------------------------------------------------------------------
 
-_CONVERSATIONS_PER_SECOND = 1.1
+_CONVERSATIONS_PER_SECOND = 1.4
 _SWING = 0.25
 """Traffic rises and falls by this part within a day."""
-_TURNS = 0.5
+_TURNS = 0.6
 """A conversation ends after a turn with this probability."""
 _MOST_TURNS = 8
 _TOPIC_SHARES = {"billing": 0.28, "delivery": 0.30, "returns": 0.18, "password": 0.14, "account": 0.10}
-_SHIFTED = 0.25
-_REFUSED, _REFUSED_MORE = 0.02, 0.08
-_CAP, _CAP_LESS = 130, 90
+_SHIFTED = 0.5
+_IN_GERMAN = 0.4
+_REFUSED = (0.02, 0.08)
+_INSULTED = (0.01, 0.07)
+"""Usually, and while more are."""
+_CAP, _CAP_LESS = 100, 60
 """Most tokens of an answer."""
 _TOKENS_PER_WORD = 1.35
 
@@ -59,7 +64,9 @@ class Schedule:
     topic: Ints
     talkative: Floats
     """How much longer than usual this customer's texts are."""
+    german: Flags
     refused: Flags
+    insulting: Flags
     cap: Ints
     """Most tokens of the answer."""
 
@@ -76,15 +83,18 @@ def make_schedule(seed: int, changes: Collection[Planted]) -> Schedule:
     ts = begin[conversation] + (passed - passed[np.repeat(np.cumsum(turns) - turns, turns)]).astype(np.int64)
     topic = random.choice(len(_TOPIC_SHARES), len(begin), p=list(_TOPIC_SHARES.values()))
     shifted = _during(SHIFT, begin, changes) & (random.random(len(begin)) < _SHIFTED)
-    topic = np.where(shifted, list(TOPICS).index("technical"), topic)
+    topic = np.where(shifted, list(ANSWERS).index("technical"), topic)
     talkative = random.lognormal(0.0, 0.25, len(begin))
-    more = _during(REFUSING, ts, changes) & (segment[conversation] == _code("voice"))
-    refused = random.random(len(ts)) < np.where(more, _REFUSED_MORE, _REFUSED)
+    where = segment[conversation]
+    refused = _drawn(random, _REFUSED, _during(REFUSING, ts, changes) & (where == _code("voice")))
+    insulting = _drawn(random, _INSULTED, _during(INSULTING, ts, changes) & (where == _code("web"))) & ~refused
+    german = _during(GERMAN, begin, changes) & (random.random(len(begin)) < _IN_GERMAN)
     cap = np.where(_during(CUT, ts, changes), _CAP_LESS, _CAP)
+    of_conversations = [column[conversation] for column in (topic, talkative, german)]
+    columns: list[NDArray[Any]] = [ts, conversation, turn, where, *of_conversations, refused, insulting, cap]
     kept = np.flatnonzero((ts >= START) & (ts < END))
     rows = kept[np.argsort(ts[kept], kind="stable")]
-    of = conversation[rows]
-    return Schedule(ts[rows], of, turn[rows], segment[of], topic[of], talkative[of], refused[rows], cap[rows])
+    return Schedule(*(column[rows] for column in columns))
 
 
 def _conversations(random: np.random.Generator) -> tuple[Ints, Ints]:
@@ -99,6 +109,12 @@ def _conversations(random: np.random.Generator) -> tuple[Ints, Ints]:
 
 def _during(change: Planted, ts: Ints, changes: Collection[Planted]) -> Flags:
     return (ts >= change.begins) & (ts < change.ends) if change in changes else np.zeros(len(ts), np.bool_)
+
+
+def _drawn(random: np.random.Generator, rates: tuple[float, float], more: Flags) -> Flags:
+    """Which records something happens in, at the first rate, and at the second where `more` is."""
+    usual, then = rates
+    return random.random(len(more)) < np.where(more, then, usual)
 
 
 def _code(segment: str) -> int:
@@ -184,14 +200,17 @@ class SupportBot:
     def _message(self, row: int, dice: _Dice) -> dict[str, object]:
         schedule = self.schedule
         segment = list(SEGMENTS)[schedule.segment[row]]
-        phrases = list(TOPICS.values())[schedule.topic[row]]
-        names = _names(dice)
-        prompt = _prompt(phrases, int(schedule.turn[row]), float(schedule.talkative[row]), dice).format_map(names)
-        answer = _answer(phrases, refused=bool(schedule.refused[row]), dice=dice).format_map(names)
+        topic = list(ANSWERS)[schedule.topic[row]]
+        language = IN_GERMAN if schedule.german[row] else ENGLISH
+        things = _Things.drawn(dice)
+        prompt = _prompt(language, topic, int(schedule.turn[row]), float(schedule.talkative[row]), dice)
+        prompt = prompt.format_map(things.named(language))
+        answer = _answer(schedule, row, dice).format_map(things.named(ENGLISH))
         failed = dice.roll() < 0.004
         response, tokens, reason = _cut(answer, int(schedule.cap[row]))
         prompt_tokens = 160 + round(prompt.count(" ") * _TOKENS_PER_WORD)
-        liked = 0.35 if schedule.refused[row] or reason == "length" else 0.8
+        bad = schedule.refused[row] or schedule.insulting[row] or reason == "length"
+        liked = 0.35 if bad else 0.8
         return {
             "id": f"{self._seed}-{row}",
             "ts": int(schedule.ts[row]),
@@ -211,32 +230,50 @@ class SupportBot:
         }
 
 
-def _names(dice: _Dice) -> dict[str, str]:
-    return {
-        "order": str(100_000 + int(dice.roll() * 900_000)),
-        "amount": f"{5 + dice.roll() * 200:.2f} euros",
-        "days": str(2 + int(dice.roll() * 8)),
-        "day": dice.pick(DAYS),
-        "item": dice.pick(ITEMS),
-    }
+class _Things(NamedTuple):
+    """What an exchange is about."""
+
+    order: int
+    amount: float
+    days: int
+    day: float
+    item: float
+
+    @classmethod
+    def drawn(cls, dice: _Dice) -> _Things:
+        order, amount = 100_000 + int(dice.roll() * 900_000), 5 + dice.roll() * 200
+        return cls(order, amount, 2 + int(dice.roll() * 8), dice.roll(), dice.roll())
+
+    def named(self, language: Language) -> dict[str, str]:
+        return {
+            "order": str(self.order),
+            "amount": f"{self.amount:.2f} {language.money}",
+            "days": str(self.days),
+            "day": language.days[int(self.day * len(language.days))],
+            "item": language.items[int(self.item * len(language.items))],
+        }
 
 
-def _prompt(phrases: Phrases, turn: int, talkative: float, dice: _Dice) -> str:
+def _prompt(language: Language, topic: str, turn: int, talkative: float, dice: _Dice) -> str:
+    asked = language.topics[topic]
     if turn:
-        return " ".join([dice.pick(FOLLOW_UPS), *dice.some(phrases.details, int(talkative * 1.6 * dice.roll()))])
-    details = dice.some(phrases.details, int(talkative * (0.3 + 2.4 * dice.roll())))
-    question = dice.pick(phrases.questions)
+        return " ".join([dice.pick(language.follow_ups), *dice.some(asked.details, int(talkative * 2.0 * dice.roll()))])
+    details = dice.some(asked.details, int(talkative * (0.3 + 2.4 * dice.roll())))
+    question = dice.pick(asked.questions)
     if dice.roll() < 0.5:
-        return " ".join([dice.pick(GREETINGS), question, *details])
+        return " ".join([dice.pick(language.greetings), question, *details])
     return " ".join([question[0].upper() + question[1:], *details])
 
 
-def _answer(phrases: Phrases, *, refused: bool, dice: _Dice) -> str:
-    if refused:
+def _answer(schedule: Schedule, row: int, dice: _Dice) -> str:
+    if schedule.refused[row]:
         return " ".join([dice.pick(REFUSALS), dice.pick(AFTER_REFUSAL)])
-    parts = dice.some(phrases.answers, 1 + int(4.2 * dice.roll() ** 1.5))
-    opening = [dice.pick(OPENINGS)] if dice.roll() < 0.6 else []
-    closing = [dice.pick(CLOSINGS)] if dice.roll() < 0.4 else []
+    if schedule.insulting[row]:
+        return " ".join([dice.pick(INSULTS), dice.pick(AFTER_INSULT)])
+    answers = list(ANSWERS.values())[schedule.topic[row]]
+    parts = dice.some(answers, 1 + int(3.2 * dice.roll() ** 4))
+    opening = [dice.pick(OPENINGS)] if dice.roll() < 0.3 else []
+    closing = [dice.pick(CLOSINGS)] if dice.roll() < 0.2 else []
     return " ".join([*opening, *parts, *closing])
 
 
