@@ -39,7 +39,7 @@ _NARROW = 128
 """Bins above which matrices are too large for what is good enough for few."""
 _NOTHING = 1e-12
 """Variance below which a signal is a constant with rounding errors."""
-_POOL_UNITS = 10
+CELL_UNITS = 10
 """Units of the window that each pooled bin expects."""
 _CLEARLY = 2 * np.sqrt(2)
 """Two standard errors of tr(Gamma_l^2) over P pairs of slices that do not correlate, in units of tr(Gamma_0^2)/P."""
@@ -169,7 +169,7 @@ def pool_bins(expected: Floats, units: float) -> Ints:
     for i, share in enumerate(expected.tolist()):
         labels[i] = label
         mass += share * units
-        if mass >= _POOL_UNITS - 1e-9:
+        if mass >= CELL_UNITS - 1e-9:
             label, mass = label + 1, 0.0
     if label and labels[-1] == label:  # what is left over is too little for a bin of its own
         labels[labels == label] = label - 1
@@ -185,8 +185,8 @@ def pool_small(expected: Floats, units: float) -> Ints:
     [0, 1, 1, 1]
     """
     order = np.argsort(-expected[:-1], kind="stable")
-    kept = [int(i) for i in order if expected[i] * units >= _POOL_UNITS]
-    while kept and units * (expected.sum() - expected[kept].sum()) < _POOL_UNITS:
+    kept = [int(i) for i in order if expected[i] * units >= CELL_UNITS]
+    while kept and units * (expected.sum() - expected[kept].sum()) < CELL_UNITS:
         kept.pop()
     labels = np.full(len(expected), len(kept), np.int64)
     labels[sorted(kept)] = np.arange(len(kept))

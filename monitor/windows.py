@@ -84,6 +84,11 @@ class Slice:
     samples: Mapping[str, Sample] = field(default_factory=dict)
     """Stream -> some of its exchanges, to show what it was about."""
 
+    def summary(self, scope: Scope, signal: str) -> AnySummary | None:
+        """What it holds of one signal of a scope."""
+        contents = self.scopes.get(scope)
+        return contents.summaries.get(signal) if contents else None
+
     def dump(self) -> bytes:
         rows = [(scope, contents.dump()) for scope, contents in self.scopes.items()]
         samples = {stream: sample.dump() for stream, sample in self.samples.items()}

@@ -51,24 +51,27 @@ def slice_of(number: int, values: dict[str, Column], session: Sequence[int] | No
     return Slice(number * LENGTH, (number + 1) * LENGTH, {BOT: Contents(n, found)} if n else {})
 
 
+Change = Callable[[dict[str, Column]], dict[str, Column]]
+
+
 class Watched:
     """One stream that has learned from `slices` slices and goes on slice by slice."""
 
-    def __init__(self, *, slices: int = 96, records: int = 40, per_session: int = 0) -> None:
+    def __init__(
+        self, *, slices: int = 96, records: int = 40, per_session: int = 0, change: Change | None = None
+    ) -> None:
         self.rng, self.records, self.per_session, self.number = np.random.default_rng(5), records, per_session, 0
         learning = Learning(BOT, 0, slices * LENGTH, [SIZE])
         self.raw: list[dict[str, Column]] = []
         for _ in range(slices):
-            learning.take(SIZE, self.draw())
+            learning.take(SIZE, self.draw(change))
         self.reference: ScopeReference = learning.freeze(ALL)
         self.known, self.raw = self.raw, []
         self.judge = Judge(SIZE, {})
         self.judge.join(self.reference, [])
         self.ring: list[Slice | None] = [None] * SLICES
 
-    def draw(
-        self, change: Callable[[dict[str, Column]], dict[str, Column]] | None = None, records: int | None = None
-    ) -> Slice:
+    def draw(self, change: Change | None = None, records: int | None = None) -> Slice:
         values = draws(self.rng, self.records if records is None else records)
         values = values if change is None else change(values)
         self.raw.append(values)
@@ -78,12 +81,7 @@ class Watched:
         self.number += 1
         return found
 
-    def push(
-        self,
-        count: int,
-        change: Callable[[dict[str, Column]], dict[str, Column]] | None = None,
-        records: int | None = None,
-    ) -> None:
+    def push(self, count: int, change: Change | None = None, records: int | None = None) -> None:
         for _ in range(count):
             found = self.draw(change, records)
             found_or_none = found if found.scopes else None
@@ -296,6 +294,43 @@ def fresh(column: Column) -> Categories:
     return Categories([*column.names, "never seen"], codes)
 
 
+def of_language(rare: float, seed: int) -> Change:
+    """`reason` as a category that has one usual value, and another in a share `rare` of the records."""
+    rng = np.random.default_rng(seed)
+
+    def change(values: dict[str, Column]) -> dict[str, Column]:
+        n = len(numbers(values, "error"))
+        return values | {"reason": Categories(["en", "ja"], (rng.random(n) < rare).astype(np.int32))}
+
+    return change
+
+
+@pytest.mark.parametrize("before", [0.0, 0.004, 0.01])
+def test_a_value_that_was_rare_or_not_there_is_found_when_it_comes(before: float) -> None:
+    watched = Watched(records=40, change=of_language(before, 1))
+    watched.push(2 * SLICES, of_language(before, 2))
+    quiet = watched.read()["reason"]
+    assert (quiet.test, quiet.verdict) == ("rate_e", "ok")
+    watched.push(SLICES, of_language(0.15, 3))
+    found = watched.read()["reason"]
+    assert (found.test, found.verdict, found.tail) == ("rate_e", "drift", "anytime")
+    assert found.effect_unit == "difference of the share of rare values in the strongest stretch"
+    assert found.effect == pytest.approx(0.15 - before, abs=0.05)
+    assert found.reference_value == pytest.approx(before, abs=0.01)
+    for _ in range(3 * SLICES):
+        watched.push(1, of_language(before, watched.number))
+        again = watched.read()["reason"]
+    assert again.verdict == "ok"
+
+
+def test_a_value_that_went_is_found_where_only_rare_ones_are_left() -> None:
+    watched = Watched(records=40, change=of_language(0.0, 1))
+    watched.push(SLICES, of_language(1.0, 2))
+    found = watched.read()["reason"]
+    assert found.verdict == "drift"
+    assert found.effect == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize(("factor", "verdict"), [(1, "ok"), (2.5, "ok"), (4, "drift"), (0.5, "ok"), (0.2, "drift")])
 def test_volume_is_judged_by_its_range(factor: float, verdict: str) -> None:
     watched = Watched(records=40)
@@ -466,6 +501,8 @@ def test_few_unchanged_rates_are_decided() -> None:
     for setting in (Setting(300, slices=144), Setting(300, slices=144, swing=0.1, memory=0.8)):
         found = simulate(setting, "rate", 15, 15)
         assert found.reached.mean() <= 0.1
+    for setting in (Setting(300, slices=144, rare=0.003), Setting(600, slices=144, sessions=True, rare=0.01)):
+        assert simulate(setting, "category", 15, 15).reached.mean() <= 0.1
         assert SIGNALS["rate"].kind == "rate"
 
 

@@ -297,6 +297,8 @@ def test_signals_come_strongest_first_and_the_first_speaks() -> None:
         ({"value": 0.05}, "cost changed (difference of rates +0.400) in"),
         ({"value": None}, "cost changed (difference of rates +0.400) in"),
         ({"effect": None}, "cost rose from 0.050 to 0.120 in"),
+        ({"kind": "category"}, "the share of rare values of cost rose from 0.050 to 0.120 in"),
+        ({"kind": "category", "value": None}, "cost changed (difference of rates +0.400) in"),
     ],
 )
 def test_summaries_of_what_can_be_said(keys: dict[str, Any], words: str) -> None:

@@ -20,7 +20,7 @@ from monitor.decoding import FORMATS
 from monitor.demo.findings import Result, compare
 from monitor.demo.screen import Screen, print_result
 from monitor.demo.traffic import SupportBot
-from monitor.demo.truth import GERMAN, LEARNING, TRUTH, Planted
+from monitor.demo.truth import LEARNING, TRUTH, Planted
 from monitor.engine import Engine, Plan, Step
 from monitor.measuring import signals_of
 from monitor.pipeline import Pipeline
@@ -39,10 +39,7 @@ WINDOW = 15 * MINUTE
 """A twelfth of the learning period, twice what driftd needs: the more slices, the better it knows how they differ."""
 SAMPLED = 7
 """Exchanges of a slice that are embedded. Most of the demo's time is the model's, and so few show what is planted."""
-WITHOUT_MODEL = (
-    "driftd[bundled-model] is not installed: no change of language was planted, and the topic shift was looked for by "
-    "length only"
-)
+WITHOUT_MODEL = "driftd[bundled-model] is not installed: the topic shift was looked for by length only"
 
 
 def demonstrate(seed: int, *, quiet: bool) -> bool:
@@ -51,11 +48,9 @@ def demonstrate(seed: int, *, quiet: bool) -> bool:
     Standard error shows it live, as a table on a terminal and as lines elsewhere, unless `quiet`.
     """
     started, console = time.monotonic(), Console()
-    # a language that the reference does not hold shows in vectors: `prompt_language` knows no share of it to compare
-    truth = [planted for planted in TRUTH if embeds() or planted is not GERMAN]
-    bot = SupportBot(seed, truth)
-    with Screen(Console(stderr=True, quiet=quiet), bot, truth) as screen:
-        result = run(bot, truth, screen)
+    bot = SupportBot(seed, TRUTH)
+    with Screen(Console(stderr=True, quiet=quiet), bot, TRUTH) as screen:
+        result = run(bot, TRUTH, screen)
     print_result(console, result, len(bot), time.monotonic() - started)
     if not embeds():
         console.print(WITHOUT_MODEL, highlight=False, markup=False, soft_wrap=True)

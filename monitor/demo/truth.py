@@ -71,8 +71,8 @@ GERMAN = Planted(
     START + 215 * MINUTE,
     START + 238 * MINUTE,
     None,
-    ("prompt_language", "prompt_embedding"),
-    (*_LENGTH_OF_PROMPTS, *_LETTERS_OF_PROMPTS, "relevance", "cost"),
+    ("prompt_language",),
+    ("prompt_embedding", *_LENGTH_OF_PROMPTS, *_LETTERS_OF_PROMPTS, "relevance", "cost"),
 )
 SHIFT = Planted(
     "topic shift",

@@ -15,9 +15,9 @@ import numpy as np
 
 from monitor.calibration import SUPPORTED, FalseAlarmSettings, decided, thresholds
 from monitor.distances import DISTANCES
-from monitor.model import Reading, Scope, Signal, Verdict
+from monitor.model import Floats, Reading, Scope, Signal, Verdict
 from monitor.readings.matters import matters
-from monitor.readings.rates import RateTable
+from monitor.readings.rates import RateTable, share_of_rare, share_of_yes
 from monitor.readings.shapes import ShapeTable, dense_counts, window_counts
 from monitor.readings.vectors import VectorTable
 from monitor.reference import ScopeReference, SeriesReference
@@ -35,9 +35,13 @@ LEAST_WINDOWS = 6
 _UNITS_OF_EFFECT = {
     "rate": "difference of rates",
     "stretch": "difference of rates in the strongest stretch",
+    "rare rate": "difference of the share of rare values",
+    "rare stretch": "difference of the share of rare values in the strongest stretch",
     "category": "total variation",
     "vector": "share of records replaced, at least",
 }
+_MOST_IN_OTHER = 0.5
+"""A category with more of its reference in cells too rare to be compared by themselves says nothing by the others."""
 Key = tuple[str, str, str]
 """Stream, segment ('' for none) and signal: what readings are ordered by."""
 
@@ -72,10 +76,12 @@ class Judge:
                 self.numeric.join(series, window)
             elif series.signal.kind == "category":
                 self.category.join(series, window)
+                rare = share_of_rare(series, self.size)
+                self.rates.join(rare, self._matters(series), (reference.begin, reference.end))
             elif series.signal.kind == "vector":
                 self.vectors.join(series, window)
             else:
-                self.rates.join(series, self._matters(series), (reference.begin, reference.end))
+                self.rates.join(share_of_yes(series), self._matters(series), (reference.begin, reference.end))
 
     def _matters(self, series: SeriesReference) -> float:
         rate = series.summary.mean if isinstance(series.summary, Rate) else None
@@ -100,30 +106,30 @@ class Judge:
 
         """
         found = [
-            *self._shapes(self.numeric, now, window, budget),
-            *self._shapes(self.category, now, window, budget),
+            *self._numeric(now, window, budget),
             *self._vectors(now, window, budget),
-            *self._rates(now, window, budget),
+            *self._categories_and_rates(now, window, budget),
             *([] if partial else self._volumes(now, window)),
         ]
         kept = [r for r in found if self.parts[r.scope, r.signal].apart(self.size, now)]
         return sorted(kept, key=lambda reading: key_of(reading.scope, reading.signal))
 
     def _shapes(
-        self, table: ShapeTable, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float]
-    ) -> Iterable[Reading]:
+        self, table: ShapeTable, now: int, window: Sequence[tuple[int, Slice]], threshold: Floats
+    ) -> Iterable[tuple[Reading, bool]]:
+        """Readings, and whether there was more than one cell to compare."""
         if not table.series:
             return
-        threshold = np.array([budget[s.reference.scope.segment is not None] for s in table.series])
         found = table.read(window, threshold)
         least = np.array([self._matters(s.reference) for s in table.series])
         drift = decided(found.p_value, threshold, found.effect, least)
+        telling = (found.cells > 1) & (found.in_other <= _MOST_IN_OTHER)
         for row, shape in enumerate(table.series):
-            seen = bool(found.detectable[row] <= least[row]) and bool(found.enough[row])
+            seen = bool(found.detectable[row] <= least[row]) and bool(telling[row])
             verdict = _verdict(
                 int(found.units[row]), shape.reference.known(self.size), drift=bool(drift[row]), seen=seen
             )
-            yield self._reading(
+            reading = self._reading(
                 now,
                 shape.reference,
                 "g_test" if table.kind == "category" else "histogram_l2",
@@ -139,6 +145,25 @@ class Judge:
                 units=int(found.units[row]),
                 detectable=_number(found.detectable[row]) if found.records[row] else None,
             )
+            yield reading, bool(found.cells[row] > 1)
+
+    def _numeric(
+        self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float]
+    ) -> Iterable[Reading]:
+        threshold = np.array([budget[shape.reference.scope.segment is not None] for shape in self.numeric.series])
+        return (reading for reading, _ in self._shapes(self.numeric, now, window, threshold))
+
+    def _categories_and_rates(
+        self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float]
+    ) -> Iterable[Reading]:
+        """A category has two tests, each with half of its threshold: G, and a rate of the values that G cannot tell."""
+        rates = {key_of(reading.scope, reading.signal): reading for reading in self._rates(now, window, budget)}
+        threshold = np.array([budget[shape.reference.scope.segment is not None] / 2 for shape in self.category.series])
+        for by_g, compared in self._shapes(self.category, now, window, threshold):
+            by_rate = rates.pop(key_of(by_g.scope, by_g.signal))
+            g_tells = by_g.verdict == "drift" or ((compared or not by_g.n) and by_rate.verdict != "drift")
+            yield by_g if g_tells else by_rate
+        yield from rates.values()
 
     def _vectors(
         self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float]
@@ -173,8 +198,12 @@ class Judge:
     def _rates(self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float]) -> Iterable[Reading]:
         if not self.rates.series:
             return
-        found = self.rates.read(window, np.array([budget[s.scope.segment is not None] for s in self.rates.series]))
-        for row, (series, least) in enumerate(zip(self.rates.series, self.rates.matters, strict=True)):
+        tests = [2 if share.reference.signal.kind == "category" else 1 for share in self.rates.series]
+        spent = [budget[share.reference.scope.segment is not None] for share in self.rates.series]
+        found = self.rates.read(window, np.array(spent) / np.array(tests))
+        for row, (share, least) in enumerate(zip(self.rates.series, self.rates.matters, strict=True)):
+            series = share.reference
+            unit = "stretch" if found.stretching[row] else "rate"
             verdict = _verdict(
                 int(found.units[row]),
                 series.known(self.size),
@@ -189,7 +218,7 @@ class Judge:
                 value=_number(found.value[row]),
                 reference_value=_number(found.reference_value[row]),
                 effect=_number(found.effect[row]),
-                effect_unit=_UNITS_OF_EFFECT["stretch" if found.stretching[row] else "rate"],
+                effect_unit=_UNITS_OF_EFFECT[unit if series.signal.kind == "rate" else f"rare {unit}"],
                 p_value=float(found.p_value[row]),
                 threshold=float(found.threshold[row]),
                 tail="anytime",
@@ -276,7 +305,7 @@ class Judge:
     def distances(self, window: Sequence[tuple[int, Slice]], wanted: set[Key]) -> dict[Key, dict[str, float | None]]:
         """The descriptive distances of the wanted series, by their textbook definitions over records."""
         shapes = {s.reference: s for s in (*self.numeric.series, *self.category.series)}
-        series = [*shapes, *self.rates.series]
+        series = [*shapes, *(s.reference for s in self.rates.series if s.reference.signal.kind == "rate")]
         chosen = [s for s in series if key_of(s.scope, s.signal.name) in wanted]
         result: dict[Key, dict[str, float | None]] = {}
         for reference, counts in zip(chosen, window_counts(chosen, window), strict=True):

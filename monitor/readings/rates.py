@@ -1,4 +1,4 @@
-"""Whether the share of yes has changed since the reference.
+"""Whether the share of yes has changed since the reference: of a rate, or of the rare values of a category.
 
 `rate_e`, evidence over time (eprocess): it decides where the sum of e-processes passes one over the error probability
 that a step may spend, and stays decided until the window's rate has been within what matters, or within two standard
@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from scipy import special
 
+from monitor.calibration import CELL_UNITS
 from monitor.eprocess import REACH, Evidence, rate_null
 from monitor.model import Flags, Floats, Ints, Scope
 from monitor.readings.shapes import window_counts
@@ -43,23 +44,58 @@ class Rates:
     units: Ints
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The records of a series that lie in some of its bins."""
+
+    reference: SeriesReference
+    yes: Flags
+    """Whether each bin counts; shape (bins,)."""
+
+    def counted(self, keys: Ints, mass: Ints | Floats) -> float:
+        """Records of cells that count."""
+        return float(mass[self.yes[self.reference.place(keys)]].sum())
+
+    @property
+    def rate(self) -> float:
+        cells = self.reference.summary.cells
+        return self.counted(cells.keys, cells.mass) / max(cells.n, 1)
+
+
+def share_of_yes(reference: SeriesReference) -> Share:
+    """What a rate is."""
+    return Share(reference, np.array([False, True]))
+
+
+def share_of_rare(reference: SeriesReference, size: int) -> Share:
+    """The values of a category that too few units of a window are expected to have for a cell of their own.
+
+    Those that the reference does not know, its last bin, are among them.
+    """
+    rows = reference.slices[size]
+    in_window = float(rows.seen.mean()) * SLICES if len(rows.seen) else 0.0
+    rare = rows.mean * in_window < CELL_UNITS
+    rare[-1] = True
+    return Share(reference, rare)
+
+
 @dataclass(slots=True)
 class RateTable:
     """All rates of one window size."""
 
     size: int
-    series: list[SeriesReference] = field(default_factory=list)
+    series: list[Share] = field(default_factory=list)
     matters: list[float] = field(default_factory=list)
     learned: list[tuple[int, int]] = field(default_factory=list)
     """Begin and end of each reference."""
     evidence: Evidence = field(default_factory=Evidence)
 
-    def join(self, reference: SeriesReference, matters: float, learned: tuple[int, int] = (0, 0)) -> None:
+    def join(self, share: Share, matters: float, learned: tuple[int, int] = (0, 0)) -> None:
         """Add a rate whose evidence begins now; slices of the time in which it was `learned` are none."""
-        rows = reference.slices[self.size]
-        successes = rows.shares[:, -1] * rows.seen
-        null = rate_null(rows.number, successes, rows.seen, _rest(reference, successes, rows.seen), matters)
-        self.series.append(reference)
+        rows = share.reference.slices[self.size]
+        successes = rows.shares @ share.yes * rows.seen
+        null = rate_null(rows.number, successes, rows.seen, _rest(share, successes, rows.seen), matters)
+        self.series.append(share)
         self.matters.append(matters)
         self.learned.append(learned)
         self.evidence.join(null)
@@ -70,15 +106,15 @@ class RateTable:
             return
         successes, trials = np.zeros(len(self.series)), np.zeros(len(self.series))
         if found is not None:
-            for row, reference in enumerate(self.series):
+            for row, share in enumerate(self.series):
                 begin, end = self.learned[row]
                 if begin < found.end and found.start < end:
                     continue
-                contents = found.scopes.get(reference.scope)
-                summary = contents.summaries.get(reference.signal.name) if contents else None
+                reference = share.reference
+                summary = found.summary(reference.scope, reference.signal.name)
                 if summary is not None:
-                    share, _, seen = summary.cells.project(reference.place, 2)
-                    successes[row], trials[row] = share[1] * seen, seen
+                    shares, _, seen = summary.cells.project(reference.place, reference.bins)
+                    successes[row], trials[row] = float(shares @ share.yes) * seen, seen
         self.evidence.step(number, successes, trials)
 
     def read(self, window: Sequence[tuple[int, Slice]], threshold: Floats) -> Rates:
@@ -91,10 +127,10 @@ class RateTable:
 
         """
         evidence, matters = self.evidence, np.array(self.matters)
-        counts = window_counts(self.series, window)
+        counts = window_counts([share.reference for share in self.series], window)
         n = np.array([found.n for found in counts], np.int64)
-        successes = np.array([found.counts[found.keys == 1].sum() for found in counts], np.float64)
-        usual = np.array([_rate(reference) for reference in self.series])
+        successes = np.array([s.counted(c.keys, c.counts) for s, c in zip(self.series, counts, strict=True)])
+        usual = np.array([share.rate for share in self.series])
         value = np.where(n > 0, successes / np.maximum(n, 1), np.nan)
         here = np.where(n > 0, value - usual, 0.0)
         spent = threshold * evidence.blocks
@@ -144,7 +180,7 @@ class RateTable:
         usual = np.array([null.rate for null in self.evidence.nulls])[:, None]
         a_step = units * self.evidence.blocks / SLICES
         effective = units / (1 + np.maximum(a_step - 1, 0) * self.evidence.correlations) / more
-        of_reference = np.array([max(reference.known(self.size), 1) for reference in self.series]) / more
+        of_reference = np.array([max(share.reference.known(self.size), 1) for share in self.series]) / more
         both = (effective * of_reference / np.maximum(effective + of_reference, 1))[:, None]
         needed = (np.log(_ALTERNATIVES) - np.log(spent))[:, None]
         p = np.clip(usual, 0.5 / of_reference[:, None], 1 - 0.5 / of_reference[:, None])
@@ -163,24 +199,27 @@ class RateTable:
     def dump(self) -> bytes:
         """What cannot be derived from references, packed."""
         e = self.evidence
-        names = [(*reference.scope, reference.signal.name) for reference in self.series]
         used = int(np.minimum(e.step_number, REACH).max(initial=0))
         columns = (e.step_number, e.history[:, REACH - used :], e.filling, e.drifting, e.calm)
-        return msgspec.msgpack.encode((names, used, [np.ascontiguousarray(column).tobytes() for column in columns]))
+        return msgspec.msgpack.encode(
+            (self._names(), used, [np.ascontiguousarray(column).tobytes() for column in columns])
+        )
 
     def restore(self, data: bytes) -> None:
         """Put the state of `dump` back, after the same series have joined."""
         names, used, columns = msgspec.msgpack.decode(data)
-        mine = [[*reference.scope, reference.signal.name] for reference in self.series]
-        if names != mine:
+        if names != self._names():
             raise ValueError("evidence of other series than the references hold")
-        count, e = len(mine), self.evidence
+        count, e = len(names), self.evidence
         e.step_number = np.frombuffer(columns[0], np.int64).copy()
         e.history[:, REACH - used :] = np.frombuffer(columns[1], np.float64).reshape(count, used, 2)
         e.filling = np.frombuffer(columns[2], np.float64).reshape(count, 2).copy()
         e.drifting = np.frombuffer(columns[3], np.bool_).copy()
         e.calm = np.frombuffer(columns[4], np.int64).copy()
         e.replay()
+
+    def _names(self) -> list[list[str | None]]:
+        return [[*share.reference.scope, share.reference.signal.name] for share in self.series]
 
 
 def without(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:
@@ -195,16 +234,12 @@ def without(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:
     return msgspec.msgpack.encode(([names[row] for row in kept], used, [b"".join(column) for column in rows]))
 
 
-def _rest(reference: SeriesReference, successes: Floats, trials: Floats) -> tuple[float, float]:
+def _rest(share: Share, successes: Floats, trials: Floats) -> tuple[float, float]:
     """Successes and trials of the reference outside the slices kept; none known of sessions and of samples."""
-    cells = reference.summary.cells
+    cells = share.reference.summary.cells
     if len(cells.session) or cells.sampled:
         return 0.0, 0.0
-    yes = float(cells.counts[cells.keys == 1].sum() - successes.sum())
-    no = float(cells.counts[cells.keys != 1].sum() - (trials - successes).sum())
-    return max(yes, 0.0), max(yes, 0.0) + max(no, 0.0)
-
-
-def _rate(reference: SeriesReference) -> float:
-    cells = reference.summary.cells
-    return float(cells.mass[cells.keys == 1].sum()) / max(cells.n, 1)
+    counted = share.counted(cells.keys, cells.counts)
+    yes = max(counted - float(successes.sum()), 0.0)
+    no = max(cells.n - counted - float((trials - successes).sum()), 0.0)
+    return yes, yes + no

@@ -1,7 +1,8 @@
 """Whether numbers and categories of a window are distributed as in the reference.
 
 `histogram_l2` compares 16 reference-quantile bins by the squared distance and, against its own tail, by G; `g_test`
-compares categories by G alone. Both against the null of calibration, for all series of a window size in one pass.
+compares categories by G alone. Both against the null of calibration, for all series of a window size in one pass. What
+G cannot tell, values of a category that were rare in the reference or not in it, is left to the test of rates.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ _SHIFTS: dict[str, Ints] = {
     "unit": np.array([2, 5, 10, 15, 20, 25, 30, 40, 60, 90, 130, 200, 300, 500, 800]),
 }
 """Cells by which a reference is moved to learn which change a window would have shown."""
-_MOST_IN_OTHER = 0.5
 _WIDTH: dict[Kind, int] = {"numeric": 16, "category": 65}
 
 
@@ -180,8 +180,10 @@ class Shapes:
     units: Ints
     decile: Ints
     """Numeric, log: which decile moved most."""
-    enough: Floats
-    """Categories: 0 where more than half lies in `other`, so that nothing can be said."""
+    in_other: Floats
+    """Categories: share of the reference in the cell that joins all that is too rare to be compared by itself."""
+    cells: Ints
+    """Cells that were compared; of one alone nothing can be said."""
 
 
 @dataclass(slots=True)
@@ -221,8 +223,7 @@ class ShapeTable:
 
     def _put(self, row: int, place: int, found: Slice) -> None:
         reference = self.series[row].reference
-        contents = found.scopes.get(reference.scope)
-        summary = contents.summaries.get(reference.signal.name) if contents else None
+        summary = found.summary(reference.scope, reference.signal.name)
         if summary is not None:
             share, units, seen = summary.cells.project(reference.place, reference.bins)
             self.shares[row, place, : len(share)], self.units[row, place], self.seen[row, place] = share, units, seen
@@ -253,7 +254,8 @@ class ShapeTable:
             np.array([found.n for found in counts], np.int64),
             np.array([found.units for found in counts], np.int64),
             decile,
-            np.array([null.in_other <= _MOST_IN_OTHER and null.cells > 1 for null in nulls], np.float64),
+            np.array([null.in_other for null in nulls]),
+            np.array([null.cells for null in nulls], np.int64),
         )
 
     def _test(
@@ -330,8 +332,7 @@ def window_counts(references: Sequence[SeriesReference], window: Sequence[tuple[
 def _gathered(reference: SeriesReference, window: Sequence[tuple[int, Slice]]) -> Gathered:
     parts = []
     for _, found in window:
-        contents = found.scopes.get(reference.scope)
-        summary = contents.summaries.get(reference.signal.name) if contents else None
+        summary = found.summary(reference.scope, reference.signal.name)
         if summary is not None:
             parts.append(summary.cells)
     if not parts:

@@ -77,7 +77,7 @@ class VectorTable:
                 self._put(row, SLICES - 1, found)
 
     def _put(self, row: int, place: int, found: Slice) -> None:
-        summary = vector_of(self.series[row], found)
+        summary = _vector(self.series[row], found)
         if summary is not None and summary.n:
             self.features[row, place] = summary.embedding
             self.units[row, place], self.seen[row, place] = summary.cells.population, summary.cells.effective
@@ -114,7 +114,7 @@ class VectorTable:
 
     def distances(self, row: int, window: Sequence[tuple[int, Slice]]) -> dict[str, float]:
         """The descriptive distances of one series, over records."""
-        of_window = [vector_of(self.series[row], found) for _, found in window]
+        of_window = [_vector(self.series[row], found) for _, found in window]
         here = Vector.merged([Vector.empty(self.series[row].signal), *(part for part in of_window if part)])
         there = self.series[row].summary
         assert isinstance(there, Vector)
@@ -127,8 +127,6 @@ class VectorTable:
         return {distance.name: float(distance(*sides[distance.cells])) for distance in rows}
 
 
-def vector_of(reference: SeriesReference, found: Slice) -> Vector | None:
-    """The summary of a series in a slice."""
-    contents = found.scopes.get(reference.scope)
-    summary = contents.summaries.get(reference.signal.name) if contents else None
+def _vector(reference: SeriesReference, found: Slice) -> Vector | None:
+    summary = found.summary(reference.scope, reference.signal.name)
     return summary if isinstance(summary, Vector) else None

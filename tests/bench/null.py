@@ -2,8 +2,9 @@
 
 Every series learns its own reference and is then read window after window, none overlapping another, by what the
 product itself uses: `Learning`, `Judge.push` and `Judge.read`. Nothing changes but what the setting says is usual.
-Printed: the share of p-values below 1e-2, 1e-3 and 1e-5; for rates, whose evidence is summed over time, the share of
-series whose evidence ever passed one over ALPHA, beside the most that is allowed, ALPHA times the slices watched.
+Printed: the share of p-values below 1e-2, 1e-3 and 1e-5; for rates, and for the rare values of categories, whose
+evidence is summed over time, the share of series whose evidence ever passed one over what a slice may spend, beside the
+most that is allowed, that times the slices watched.
 
 All windows of one series are held against the same reference, so that their p-values are not independent: a share is
 an average over `series` references, and the standard error printed for 1e-3 is that of the means of series.
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import special
 
 from monitor.model import Categories, Column, Flags, Floats, Hashes, Ints, Kind, Reading, Scope, Signal
 from monitor.readings import Judge
@@ -59,6 +61,8 @@ class Setting:
     sessions: bool = False
     uneven: float = 0.0
     """Standard deviation of the logarithm of the traffic, which wanders with memory 0.9."""
+    rare: float = 0.0
+    """Categories: share of the second of two values; 0 for the eight usual ones."""
 
     @property
     def name(self) -> str:
@@ -66,6 +70,7 @@ class Setting:
         parts += [f"swing {self.swing:g} AR({self.memory:g})"] if self.swing else []
         parts += ["sessions"] if self.sessions else []
         parts += [f"uneven {self.uneven:g}"] if self.uneven else []
+        parts += [f"rare {self.rare:g}"] if self.rare else []
         return ", ".join(parts)
 
 
@@ -127,18 +132,13 @@ class Traffic:
             return np.exp(4 + 0.8 * z)
         if self.kind == "rate":
             return (z > 1.7506861).astype(np.float64)  # the normal quantile of 1 - _RATE
+        if self.setting.rare:
+            return Categories(["usual", "rare"], (z > special.ndtri(1 - self.setting.rare)).astype(np.int32))
         edges = _NORMAL_QUANTILES
         return Categories([f"c{i}" for i in range(len(_CATEGORIES))], np.searchsorted(edges, z).astype(np.int32))
 
 
-def _normal_quantiles() -> Floats:
-    from scipy import special
-
-    quantiles: Floats = special.ndtri(np.cumsum(_CATEGORIES)[:-1])
-    return quantiles
-
-
-_NORMAL_QUANTILES = _normal_quantiles()
+_NORMAL_QUANTILES: Floats = special.ndtri(np.cumsum(_CATEGORIES)[:-1])
 
 
 def slices_of(
@@ -188,7 +188,8 @@ class Simulated:
     p_values: Floats
     """Shape (series, windows)."""
     reached: Floats
-    """Rates: 1 for each series whose evidence ever passed one over ALPHA. Shape (series,)."""
+    """Rates and rare values: 1 for each series whose evidence ever passed one over what a slice may spend. Shape
+    (series,)."""
 
     def share(self, level: float) -> float:
         """Share of p-values at or below `level`."""
@@ -201,9 +202,9 @@ class Simulated:
 
     @property
     def allowed(self) -> float:
-        """Rates: the most that `reached` may be on average."""
+        """The most that `reached` may be on average."""
         windows: int = self.p_values.shape[1]
-        return ALPHA * SLICES * windows
+        return _spent(self.kind) * SLICES * windows
 
 
 def simulate(setting: Setting, kind: Kind, series: int, windows: int, seed: int = 1) -> Simulated:
@@ -217,17 +218,22 @@ def simulate(setting: Setting, kind: Kind, series: int, windows: int, seed: int 
         window = slices_of(traffic, first, SLICES, setting.traffic)
         for found in window:
             judge.push(found.end, found)
-            if kind == "rate":
-                reached = np.maximum(reached, _decides(judge.rates))
+            if kind != "numeric":
+                reached = np.maximum(reached, _decides(judge.rates, _spent(kind)))
         readings = judge.read(window[-1].end, list(enumerate(window)), budget, partial=True)
         p_values[:, i] = [_p_value(reading) for reading in readings]
     return Simulated(setting, kind, p_values, reached)
 
 
-def _decides(rates: RateTable) -> Flags:
-    """Whether the evidence of each rate has passed one over what its steps may spend."""
+def _spent(kind: Kind) -> float:
+    """Error probability that a test of evidence may spend on each slice; a category has two tests."""
+    return ALPHA / 2 if kind == "category" else ALPHA
+
+
+def _decides(rates: RateTable, spent: float) -> Flags:
+    """Whether the evidence of each series has passed one over what its steps may spend."""
     evidence = rates.evidence
-    return np.asarray(evidence.log_sum >= -np.log(ALPHA * np.array([null.block for null in evidence.nulls])), bool)
+    return np.asarray(evidence.log_sum >= -np.log(spent * evidence.blocks), bool)
 
 
 def _p_value(reading: Reading) -> float:
@@ -249,6 +255,11 @@ FULL: Sequence[Setting] = [
     Setting(60, 1, slices=3456),
     *(Setting(600, factor, sessions=True) for factor in (0.5, 1)),
     Setting(3000, 1, sessions=True, swing=0.1, memory=0.8),
+    *(Setting(300, factor, rare=0.003) for factor in (0.2, 1, 5)),
+    *(Setting(300, rare=0.02, slices=slices) for slices in (72, 288)),
+    Setting(3000, rare=0.003, swing=0.1, memory=0.8),
+    Setting(600, sessions=True, rare=0.003),
+    Setting(600, sessions=True, rare=0.01, swing=0.1, memory=0.8),
 ]
 QUICK: Sequence[Setting] = [
     Setting(300),
@@ -263,10 +274,11 @@ def row_of(found: Simulated) -> list[str]:
     """One row of the table."""
     series, windows = found.p_values.shape
     head = [found.setting.name, found.kind, f"{series * windows:,}", str(series)]
+    reached = ["", ""] if found.kind == "numeric" else [f"{found.reached.mean():.3f}", f"{found.allowed:.3f}"]
     if found.kind == "rate":
-        return [*head, "", "", "", "", f"{found.reached.mean():.3f}", f"{found.allowed:.3f}"]
+        return [*head, "", "", "", "", *reached]
     shares = [f"{found.share(level):.1e}" for level in LEVELS]
-    return [*head, *shares[:2], f"{found.error(LEVELS[1]):.0e}", shares[2], "", ""]
+    return [*head, *shares[:2], f"{found.error(LEVELS[1]):.0e}", shares[2], *reached]
 
 
 def table(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
@@ -281,7 +293,7 @@ def table(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
 
 def effort(setting: Setting, kind: Kind, *, quick: bool) -> tuple[int, int]:
     """Series and windows to simulate: fewer where windows are large or evidence is slow to sum."""
-    if kind == "rate":
+    if kind == "rate" or setting.rare:
         return (20, 10) if quick else (50, 50)
     series = 20 if quick else 50
     most = 4e6 if quick else 2e7
@@ -296,7 +308,7 @@ def main(arguments: Sequence[str]) -> None:
     chosen = parser.parse_args(arguments)
     begin, rows = time.monotonic(), []
     for setting in QUICK if chosen.quick else FULL:
-        for kind in KINDS:
+        for kind in ("category",) if setting.rare else KINDS:
             series, windows = effort(setting, kind, quick=chosen.quick)
             rows.append(row_of(simulate(setting, kind, series, windows, chosen.seed)))
             print(f"{time.monotonic() - begin:6.0f} s  {'  '.join(rows[-1])}", file=sys.stderr, flush=True)
