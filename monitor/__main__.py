@@ -169,10 +169,9 @@ def explain(
     store = opened(out)
     found: dict[str, list[AlertChange]] = {}
     for change in store.changes():
-        name = "/".join(part for part in (change.rule, change.stream, change.segment) if part is not None)
         if change.state in {"pending", "firing"} and change.reason != "joined":
-            found[name] = []
-        found.setdefault(name, []).append(change)
+            found[change.key.name] = []
+        found.setdefault(change.key.name, []).append(change)
     store.close()
     if alert not in found:
         stop(2, f"there is no alert {alert!r}; there are: {', '.join(sorted(found)) or 'none'}")

@@ -42,7 +42,7 @@ class Acceptance(msgspec.Struct, frozen=True):
 
     @property
     def alert(self) -> str:
-        return "/".join(part for part in (self.rule, self.stream, self.segment) if part is not None)
+        return AlertKey(self.rule, self.stream, self.segment).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,6 @@ class Accepted:
     changes: Sequence[AlertChange]
     alerts: Sequence[Alert]
     """Those that are live after it."""
-
-
-def alert_name(key: AlertKey) -> str:
-    """RULE/STREAM or RULE/STREAM/LABEL=VALUE."""
-    return "/".join(part for part in key if part is not None)
 
 
 def accept(
@@ -110,7 +105,7 @@ def accept(
 
 
 def _found(alerts: Sequence[Alert], name: str, levels: Collection[str]) -> Alert:
-    by_name = {alert_name(alert.key): alert for alert in alerts}
+    by_name = {alert.key.name: alert for alert in alerts}
     if name not in by_name:
         live = ", ".join(sorted(by_name)) or "none"
         raise NotAcceptedError(f"there is no live alert {name!r}; there are: {live}")

@@ -15,7 +15,7 @@ import msgspec
 
 from monitor.config import Config
 from monitor.contracts import SampleScorer, Scorer, Source
-from monitor.decoding import make_decoder
+from monitor.decoding import Decoder, make_decoder
 from monitor.engine import Engine, Plan, Step
 from monitor.measuring import signals_of
 from monitor.model import AlertChange, Position, Raw, Reading, Reject, Signal
@@ -23,7 +23,7 @@ from monitor.pipeline import Pipeline
 from monitor.redaction import redact
 from monitor.reference_file import ReferenceFile, ReferenceFileError, misfits, unpack
 from monitor.sampled import SampledSignals
-from monitor.scorers import SAMPLE_SCORERS, SCORERS, SampleScorerKind, ScorerKind
+from monitor.scorers import SAMPLE_SCORERS, SCORERS, SampleScorerKind, ScorerKind, made
 from monitor.scorers.custom import Custom, custom_paths
 from monitor.scorers.encoder import ModelUnavailableError
 from monitor.settings import format_duration, format_time
@@ -94,6 +94,12 @@ def read_reference(path: Path) -> ReferenceFile:
         raise UsageError(str(error)) from None
 
 
+def decoder_of(config: Config) -> Callable[[], Decoder]:
+    """What makes a decoder of what the configuration says is in the logs."""
+    format_ = config.sources[0].format if config.sources else "native"
+    return partial(make_decoder, format_, custom_paths(config.signals.custom))
+
+
 def make_scorers(config: Config) -> list[Any]:
     """The scorers that are on."""
     custom = [Custom(config.signals.custom)] if config.signals.custom else []
@@ -110,11 +116,7 @@ def make_sample_scorers(config: Config) -> list[SampleScorer]:
 
 def _made(config: Config, table: Mapping[str, ScorerKind] | Mapping[str, SampleScorerKind]) -> list[Any]:
     chosen = {name: config.signals.chosen(name) for name in table}
-    return [
-        row.make() if row.settings is None else row.make(chosen[name])
-        for name, row in table.items()
-        if chosen[name] is not None
-    ]
+    return [made(row, chosen[name]) for name, row in table.items() if chosen[name] is not None]
 
 
 def replay(
@@ -153,10 +155,9 @@ def replay(
         _same_plan(store, config)
         _same_models(store, engine.plan.signals)
         _same_reference(store, engine.plan.file)
-        custom = config.signals.custom
         pipeline = Pipeline(
             source,
-            partial(make_decoder, config.sources[0].format if config.sources else "native", custom_paths(custom)),
+            decoder_of(config),
             scorers,
             engine,
             Admission(config.times()),

@@ -7,7 +7,7 @@ Pure: all state leaves as packed pieces and comes back the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, takewhile
@@ -15,12 +15,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from monitor.model import Scope, Signal
+from monitor.model import Pieces, Scope, Signal, piece_key
 from monitor.reference import Learning, ReferenceSettings, ScopeReference
 from monitor.reference_file import ReferenceFile
 from monitor.windows import SLICES, Slice, scope_order
-
-Pieces = dict[tuple[str, str], Callable[[], bytes]]
 
 
 class Part(NamedTuple):
@@ -199,9 +197,9 @@ class Baselines:
         for part, learning in self.learning.items():
             for size, kept in learning.kept.items():
                 for start in kept:
-                    found["kept", _key(*part, size, start)] = partial(learning.dump_kept, size, start)
+                    found["kept", piece_key(*part, size, start)] = partial(learning.dump_kept, size, start)
         for part, reference in self.references.items():
-            found["reference", _key(*part)] = reference.dump
+            found["reference", piece_key(*part)] = reference.dump
         return found
 
     def dump(self) -> bytes:
@@ -225,10 +223,6 @@ class Baselines:
                 self.learning[Part(Scope(*scope), number)].put_back(size, start, piece)
         for scope, number in references:
             part = Part(Scope(*scope), number)
-            self.references[part] = ScopeReference.load(held["reference", _key(*part)])
+            self.references[part] = ScopeReference.load(held["reference", piece_key(*part)])
         self.taken = {Part(Scope(*scope), number): frozenset(names) for (scope, number), names in taken}
         self.accepted = {stream: frozenset(names) for stream, names in accepted.items()}
-
-
-def _key(*parts: object) -> str:
-    return msgspec.json.encode(parts).decode()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,12 +12,12 @@ from monitor import app
 from monitor.app import UsageError
 from monitor.config import Config
 from monitor.contracts import Scorer
-from monitor.decoding import make_decoder
 from monitor.engine import Engine, Plan
 from monitor.pipeline import Pipeline
+from monitor.redaction import redact
 from monitor.reference import ReferenceSettings
 from monitor.reference_file import pack
-from monitor.scorers.custom import custom_paths
+from monitor.sampled import SampledSignals
 from monitor.settings import format_time
 from monitor.store import Store
 from monitor.watermark import Admission
@@ -62,7 +61,7 @@ def build(config: Config, logs: Sequence[str], on_commit: Callable[[Pipeline], N
 def _end(config: Config, logs: Sequence[str]) -> int:
     """The end of the last slice that holds records of the logs."""
     plan = Plan({}, config.windows, config.streams, config.reference, config.false_alarms, {}, ())
-    engine = Engine(plan)
+    engine = Engine(plan, SampledSignals(), redact)
     _run(config, logs, engine, ())
     return max((found.end for size, found in engine.rings.held() if size == plan.sizes[0]), default=0)
 
@@ -80,10 +79,9 @@ def _run(
         stack.callback(source.close)
         store = Store(Path(stack.enter_context(TemporaryDirectory())) / "driftd.db")
         stack.callback(store.close)
-        format_ = config.sources[0].format if config.sources else "native"
         pipeline = Pipeline(
             source,
-            partial(make_decoder, format_, custom_paths(config.signals.custom)),
+            app.decoder_of(config),
             scorers,
             engine,
             Admission(config.times()),

@@ -28,8 +28,7 @@ from monitor.rules import DEFAULT_RULES, EVENTS, LevelSettings, RuleSettings, bu
 from monitor.sampling import SAMPLE
 from monitor.scorers import SAMPLE_SCORERS, SCORERS
 from monitor.scorers.custom import Custom, CustomSettings
-from monitor.scorers.embedding import EmbeddingSettings
-from monitor.scorers.embedding import available as unavailable
+from monitor.scorers.embedding import EmbeddingSettings, why_unavailable
 from monitor.scorers.toxicity import ToxicitySettings
 from monitor.settings import HOUR, MINUTE, Duration, Settings, format_duration
 from monitor.slices import StreamSettings
@@ -126,7 +125,7 @@ class SignalSettings(Settings):
     @classmethod
     def _model_is_there(cls, given: Any) -> Any:
         asked = EmbeddingSettings() if given is True else given
-        reason = unavailable(asked) if isinstance(asked, EmbeddingSettings) else None
+        reason = why_unavailable(asked) if isinstance(asked, EmbeddingSettings) else None
         if reason is not None:
             raise ValueError(reason.removeprefix("signals.embedding.model: ").removeprefix("signals.embedding: "))
         return given
@@ -135,7 +134,7 @@ class SignalSettings(Settings):
         """The settings of a scorer, True where it has none, None where it is off."""
         given = getattr(self, name)
         if given == "auto":
-            given = unavailable(EmbeddingSettings()) is None
+            given = why_unavailable(EmbeddingSettings()) is None
         if given is False:
             return None
         kind = SCORERS[name].settings if name in SCORERS else SAMPLE_SCORERS[name].settings
@@ -143,7 +142,7 @@ class SignalSettings(Settings):
 
     def left_out(self) -> list[str]:
         """What would be measured if more were installed."""
-        reason = unavailable(EmbeddingSettings()) if self.embedding == "auto" else None
+        reason = why_unavailable(EmbeddingSettings()) if self.embedding == "auto" else None
         return [] if reason is None else [f"{reason}; without it what is said is not embedded"]
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from monitor.baselines import Baselines, Pieces
+from monitor.baselines import Baselines
 from monitor.calibration import FalseAlarmSettings
 from monitor.explain import Moved, explain, moved
-from monitor.model import Alert, AlertChange, AlertKey, Blob, Level, Reading, Scope, Scored, Signal, Verdict
+from monitor.model import Alert, AlertChange, AlertKey, Blob, Level, Pieces, Reading, Scope, Scored, Signal, Verdict
 from monitor.readings import LEAST_WINDOWS, Judge, Key, budget_of, key_of, learning_readings
 from monitor.readings.levels import NOTHING, Measured, measure
 from monitor.readings.matters import matters
@@ -27,7 +27,7 @@ from monitor.sampled import SampledSignals
 from monitor.sampling import SAMPLE, Redact
 from monitor.settings import format_duration, format_time
 from monitor.slices import OpenSlices, StreamSettings
-from monitor.summaries import AnySummary, Category, merged
+from monitor.summaries import merged
 from monitor.windows import SLICES, Contents, Rings, Slice
 
 
@@ -66,9 +66,9 @@ class Engine:
     """All state that event time moves."""
 
     plan: Plan
-    samples: SampledSignals = field(default_factory=SampledSignals)
+    samples: SampledSignals
     """What measures the signals of samples; what it makes is among the plan's signals."""
-    redact: Redact = list
+    redact: Redact
     """What text passes through before it is kept."""
     slices: OpenSlices = field(init=False)
     rings: Rings = field(init=False)
@@ -121,10 +121,7 @@ class Engine:
 
     def _sampled(self, closed: Slice) -> Slice:
         """The slice with the signals of its samples."""
-        measured = self.samples.measure(closed)
-        self.slices.remarks.update(self.samples.remarks)
-        self.samples.remarks.clear()
-        return measured
+        return self.samples.measure(closed, self.slices.remarks)
 
     def _following(self, end: int | None) -> int | None:
         """The next end of a slice at which something can happen; `end` is that of the next slice with records."""
@@ -139,19 +136,14 @@ class Engine:
 
     def _step(self, now: int, closed: Slice | None, partial_from: int | None) -> Step:
         notices: list[str] = []
-        hidden = self.baselines.hidden() if closed is not None else set()
+        come: list[Scope] = []
         if closed is not None:
             self.rings.push(closed)
-            given = self.baselines.begin(closed)
-            for reference in given:  # nothing of it is in any window yet
-                notices += self._join(reference, self.judges, None)
-            if given:
-                self._split_budget()
+            come = self._begin(closed, notices)
         ended = self.rings.step(now)
         for size, found in ended:
             self._take(size, now, found)
-        come = sorted(hidden - self.baselines.hidden(), key=lambda scope: key_of(scope, "")) if hidden else []
-        for scope in come:  # another value of its label was seen
+        for scope in come:
             for reference in self.baselines.come_forth(scope):
                 notices += self._join(reference, self.judges, now)
         due = self.baselines.due(now)
@@ -168,6 +160,17 @@ class Engine:
             self.plan.rules, self.alerts, list(self.latest.values()), list(self.levels.values()), now
         )
         return Step(now, readings, [self._explained(change) for change in changes], notices)
+
+    def _begin(self, closed: Slice, notices: list[str]) -> list[Scope]:
+        """Take in scopes seen for the first time; returns those that are not alone with their label any more."""
+        if self.baselines.begun.keys() >= closed.scopes.keys():
+            return []
+        hidden, given = self.baselines.hidden(), self.baselines.begin(closed)
+        for reference in given:  # nothing of it is in any window yet
+            notices += self._join(reference, self.judges, None)
+        if given:
+            self._split_budget()
+        return sorted(hidden - self.baselines.hidden(), key=lambda scope: key_of(scope, ""))
 
     def _take(self, size: int, now: int, found: Slice | None) -> None:
         """A slice of one size ended at `now` (None: it holds no records)."""
@@ -283,7 +286,7 @@ class Engine:
             return None
         reading = max(drifted, key=self._strength)
         known, window = self._held_against(reading), self.rings.window(reading.window, reading.at)
-        parts = [part for part in (_summaries(found, scope).get(signal) for _, found in window) if part is not None]
+        parts = [part for part in (found.summary(scope, signal) for _, found in window) if part is not None]
         samples = [found.samples[scope.stream] for _, found in window if scope.stream in found.samples]
         return moved(reading, self._strength(reading), None if known is None else known.summary, parts, samples)
 
@@ -411,11 +414,3 @@ def _graver(anchor: Reading, rolling: Reading | None) -> Reading:
     if rolling is None or (anchor.verdict == "drift" != rolling.verdict):
         return msgspec.structs.replace(anchor, against="anchor")
     return msgspec.structs.replace(rolling, against="rolling")
-
-
-def _summaries(found: Slice, scope: Scope) -> Mapping[str, AnySummary]:
-    return found.scopes[scope].summaries if scope in found.scopes else {}
-
-
-def _shares(summary: Category) -> dict[str, float]:
-    return {name: count / summary.n for name, count in summary.counts().items()}

@@ -56,15 +56,11 @@ def moved(
     """
     if isinstance(before, Category):
         parts = [part for part in after if isinstance(part, Category)]
-        return Moved(reading, strength, _shares(before), _shares(Category.merged(parts)) if parts else {})
+        return Moved(reading, strength, before.shares(), Category.merged(parts).shares() if parts else {})
     if isinstance(before, Vector):
         found = [part for part in after if isinstance(part, Vector)]
         return Moved(reading, strength, examples=_examples(reading, before, found, samples) if found else ())
     return Moved(reading, strength)
-
-
-def _shares(summary: Category) -> dict[str, float]:
-    return {name: count / summary.n for name, count in summary.counts().items()}
 
 
 def _examples(reading: Reading, before: Vector, after: Sequence[Vector], samples: Sequence[Sample]) -> list[str]:

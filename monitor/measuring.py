@@ -30,8 +30,8 @@ def measure(
     stream: str,
     segments: Sequence[str],
     *,
+    redact: Redact,
     sampling: bool = False,
-    redact: Redact = list,
 ) -> list[Scored]:
     """Score batches of several partitions together, and give each back on its own.
 

@@ -6,7 +6,7 @@ Unix epoch, UTC; durations are integer milliseconds; every array is numpy and ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple
 
@@ -385,6 +385,11 @@ class AlertKey(NamedTuple):
     stream: str
     segment: str | None
 
+    @property
+    def name(self) -> str:
+        """RULE/STREAM or RULE/STREAM/LABEL=VALUE."""
+        return "/".join(part for part in self if part is not None)
+
 
 class Contribution(msgspec.Struct, frozen=True):
     """A series that made an alert fire or joined it."""
@@ -441,6 +446,10 @@ class AlertChange(msgspec.Struct, frozen=True):
     summary: str
     explanation: str | None = None
 
+    @property
+    def key(self) -> AlertKey:
+        return AlertKey(self.rule, self.stream, self.segment)
+
 
 class Blob(NamedTuple):
     """A packed piece of state under its own key; `data` None removes it."""
@@ -448,6 +457,15 @@ class Blob(NamedTuple):
     table: str
     key: str
     data: bytes | None
+
+
+Pieces = dict[tuple[str, str], Callable[[], bytes]]
+"""(Table, key) of a piece of state that never changes -> what packs it."""
+
+
+def piece_key(*parts: object) -> str:
+    """The key of a piece that several things name."""
+    return msgspec.json.encode(parts).decode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,7 +217,7 @@ class Pipeline:
 
     def commit(self) -> None:
         """Write all that has happened since the last commit, in one transaction."""
-        self._note_unknown_fields()
+        self._note_what_the_decoder_saw()
         watermark = self.admission.watermark
         self.store.commit(
             Checkpoint(
@@ -238,7 +238,7 @@ class Pipeline:
         self._pending, self._committed = _Pending(), time.monotonic()
         self.on_commit(self)
 
-    def _note_unknown_fields(self) -> None:
+    def _note_what_the_decoder_saw(self) -> None:
         """What the decoder noticed, each once: a decoder of another run may have seen it first at another place."""
         for notice in self._decoder.notices():
             begin = notice.partition(" (first seen at ")[0]

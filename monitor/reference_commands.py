@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from monitor.terminal import failures, few, opened, progress, stop, table
+from monitor.terminal import failures, few, opened, progress, stop, store_in, table
 
 if TYPE_CHECKING:
     from monitor.acceptance import Acceptance, Accepted
@@ -117,7 +117,7 @@ def accept(
 
     opened(out).close()
     with failures():
-        store = Store(out / "driftd.db" if out.is_dir() else out)
+        store = Store(store_in(out))
         try:
             done = _accepted(store, alert, _login() if by is None else by, reason)
         except NotAcceptedError as error:
@@ -125,8 +125,7 @@ def accept(
         finally:
             store.close()
     for change in done.changes:
-        name = "/".join(part for part in (change.rule, change.stream, change.segment) if part is not None)
-        typer.echo(f"{name}: {change.state}, rebaselined")
+        typer.echo(f"{change.key.name}: {change.state}, rebaselined")
     said = done.acceptance
     typer.echo(
         f"from {format_time(said.at)[:19]}Z {few(said.signals)} learn{'s' * (len(said.signals) == 1)} anew, "

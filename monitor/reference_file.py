@@ -211,7 +211,7 @@ def _values(old: SeriesReference, new: SeriesReference) -> tuple[str, str]:
     """What a person compares: a median, a mean, a rate, or the share of the category that moved most."""
     one, two = old.summary, new.summary
     if isinstance(one, Category) and isinstance(two, Category):
-        shares = [{name: n / max(part.n, 1) for name, n in part.counts().items()} for part in (one, two)]
+        shares = [part.shares() for part in (one, two)]
         names = sorted({*shares[0], *shares[1]})
         moved = max(names, key=lambda name: abs(shares[1].get(name, 0) - shares[0].get(name, 0)), default="")
         before, after = (f"{moved} {100 * share.get(moved, 0):.3g} %" for share in shares)

@@ -12,12 +12,9 @@ from functools import partial
 
 import msgspec
 
-from monitor.model import Scope, Signal
+from monitor.model import Pieces, Scope, Signal, piece_key
 from monitor.reference import BLOCKS, Learning, ReferenceSettings, ScopeReference
 from monitor.windows import SLICES, Slice, scope_order
-
-Pieces = dict[tuple[str, str], Callable[[], bytes]]
-"""(Table, key) of a piece of state that never changes -> what packs it."""
 
 
 @dataclass(slots=True)
@@ -102,11 +99,11 @@ class Rolling:
         found: Pieces = {}
         for (scope, begin), learning in self.blocks.items():
             if now is not None and begin + self.block <= now:
-                found["block", _key(scope, begin)] = learning.dump_whole
+                found["block", piece_key(scope, begin)] = learning.dump_whole
                 continue
             for size, kept in learning.kept.items():
                 for start in kept:
-                    found["block_kept", _key(scope, begin, size, start)] = partial(learning.dump_kept, size, start)
+                    found["block_kept", piece_key(scope, begin, size, start)] = partial(learning.dump_kept, size, start)
         return found
 
     def dump(self, now: int | None) -> bytes:
@@ -124,7 +121,3 @@ class Rolling:
             if table == "block_kept":
                 scope, begin, size, start = msgspec.json.decode(key)
                 self.blocks[Scope(*scope), begin].put_back(size, start, piece)
-
-
-def _key(*parts: object) -> str:
-    return msgspec.json.encode(parts).decode()

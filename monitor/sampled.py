@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from monitor.contracts import SampleScorer
-from monitor.model import Column, Flags, Scope, Signal, Transcripts
+from monitor.model import Column, Scope, Signal, Transcripts
 from monitor.sampling import HalfVectors, Sample
-from monitor.scoring import score
+from monitor.scoring import count_remarks, score
 from monitor.summaries import AnySummary, summarise
 from monitor.windows import Contents, Slice, scope_order
 
@@ -27,20 +27,21 @@ class SampledSignals:
     scorers: Sequence[SampleScorer] = ()
     keeps_text: bool = True
     """Whether closed slices keep the (redacted) text of their samples."""
-    remarks: Counter[str] = field(default_factory=Counter)
-    """Remark -> sampled exchanges of which a scorer made it, since they were last asked for."""
 
     @property
     def signals(self) -> list[Signal]:
         return [signal for scorer in self.scorers for signal in scorer.signals]
 
-    def measure(self, closed: Slice) -> Slice:
-        """The closed slice with the sample signals of every scope; its samples with their vectors, and as is kept."""
+    def measure(self, closed: Slice, remarks: Counter[str]) -> Slice:
+        """The closed slice with the sample signals of every scope; its samples with their vectors, and as is kept.
+
+        `remarks` counts the sampled exchanges by what scorers remarked on them.
+        """
         if not self.scorers:
             return closed
         scopes, kept = dict(closed.scopes), {}
         for stream, sample in sorted(closed.samples.items()):
-            columns = self._columns(sample.transcripts)
+            columns = self._columns(sample.transcripts, remarks)
             for scope, summaries in self._summaries(closed, stream, sample, columns):
                 found = scopes[scope]
                 scopes[scope] = Contents(found.records, dict(sorted({**found.summaries, **summaries}.items())))
@@ -48,16 +49,13 @@ class SampledSignals:
             kept[stream] = replace(sample, transcripts=said, vectors=_vectors(columns))
         return replace(closed, scopes=dict(sorted(scopes.items(), key=scope_order)), samples=kept)
 
-    def _columns(self, transcripts: Transcripts) -> dict[str, Column]:
+    def _columns(self, transcripts: Transcripts, remarks: Counter[str]) -> dict[str, Column]:
         columns: dict[str, Column] = {}
         for scorer in self.scorers:
             scores = score(scorer, transcripts)
             columns |= scores.columns
-            self._count(scores.remarks)
+            remarks.update(count_remarks(scores.remarks))
         return columns
-
-    def _count(self, remarks: Mapping[str, Flags]) -> None:
-        self.remarks.update({name: int(flags.sum()) for name, flags in remarks.items() if flags.any()})
 
     def _summaries(
         self, closed: Slice, stream: str, sample: Sample, columns: Mapping[str, Column]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.model import Categories, Column, Scores, Signal, concatenate_columns, concatenate_remarks
+from monitor.model import Categories, Column, Flags, Scores, Signal, concatenate_columns, concatenate_remarks
 
 
 class Batch(Protocol):
@@ -49,6 +49,11 @@ def score(scorer: BatchScorer[B_contra], batch: B_contra) -> Scores:
         {name: concatenate_columns([part.columns[name] for part in parts]) for name in parts[0].columns},
         concatenate_remarks([(len(rows), part.remarks) for rows, part in zip(halves, parts, strict=True)]),
     )
+
+
+def count_remarks(remarks: Mapping[str, Flags]) -> dict[str, int]:
+    """How many records each remark was made on, for those that were made."""
+    return {name: int(flags.sum()) for name, flags in remarks.items() if flags.any()}
 
 
 def _nothing(signal: Signal, n: int) -> Column:

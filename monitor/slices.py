@@ -19,7 +19,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from monitor.model import OTHER, Categories, Flags, Hashes, Ints, Scope, Scored, Signal
-from monitor.sampling import SAMPLE, Redact, Sample, add_samples
+from monitor.sampling import Redact, Sample, add_samples
+from monitor.scoring import count_remarks
 from monitor.settings import Settings
 from monitor.summaries import AnySummary, merged, summarise
 from monitor.windows import Contents, Slice, scope_order
@@ -132,9 +133,9 @@ class OpenSlices:
     signals: Mapping[str, Signal]
     """Those measured on all records."""
     settings: StreamSettings
-    sampled: int = SAMPLE
+    sampled: int
     """Exchanges of a slice of a stream that are sampled, where records come with what was said."""
-    redact: Redact = list
+    redact: Redact
     """What the text of a sampled exchange passes through before it is kept."""
     remarks: Counter[str] = field(default_factory=Counter)
     """Remark -> records that count of which a scorer made it."""
@@ -160,7 +161,7 @@ class OpenSlices:
             kept = records.take(rows)
             self._seen.add(kept.id_hash, kept.content_hash, start[rows] + self.size)
             self._summarise(kept, start[rows])
-            self.remarks.update({name: int(flags.sum()) for name, flags in kept.remarks.items() if flags.any()})
+            self.remarks.update(count_remarks(kept.remarks))
         return {
             "counted": len(rows),
             "duplicate": int((copy & ~conflict).sum()),

@@ -109,11 +109,16 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
+def store_in(out: Path) -> Path:
+    """Where the store of a folder is; a path to something else is the store itself."""
+    return out / "driftd.db" if out.is_dir() else out
+
+
 def opened(out: Path) -> Store:
     """The store of a folder, to look at."""
     from monitor.store import StoreError, read_only  # noqa: PLC0415
 
-    path = out / "driftd.db" if out.is_dir() else out
+    path = store_in(out)
     if not path.is_file():
         stop(2, f"there is no store at {path}")
     try:

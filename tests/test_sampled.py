@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -59,7 +60,7 @@ def closed(records: int, of_a: int, drawn: Sample) -> Slice:
 
 def test_a_segment_uses_its_part_of_the_sample() -> None:
     drawn = sample("one", "TWO WORDS", "and three words", tenants=["a", None, "a"])
-    found = SampledSignals([Words()]).measure(closed(3, 2, drawn))
+    found = SampledSignals([Words()]).measure(closed(3, 2, drawn), Counter())
     whole, part = (found.scopes[scope].summaries for scope in (Scope("bot"), Scope("bot", "tenant=a")))
     assert isinstance(whole["length"], Numeric)
     assert isinstance(part["loud"], Category)
@@ -73,7 +74,7 @@ def test_a_segment_uses_its_part_of_the_sample() -> None:
 
 def test_sampled_records_stand_for_those_that_were_not() -> None:
     drawn = sample("one", "two words", "and three words", "four", tenants=["a", "b", "b", "b"])
-    found = SampledSignals([Words()]).measure(closed(1000, 600, drawn))
+    found = SampledSignals([Words()]).measure(closed(1000, 600, drawn), Counter())
     for scope, population in ((Scope("bot"), 1000), (Scope("bot", "tenant=a"), 600), (Scope("bot", "tenant=b"), 400)):
         summary = found.scopes[scope].summaries["length"]
         _, units, _ = summary.cells.project(lambda keys: keys * 0, 1)
@@ -82,27 +83,28 @@ def test_sampled_records_stand_for_those_that_were_not() -> None:
 
 def test_the_samples_stay_with_the_slice_as_far_as_text_may() -> None:
     drawn = sample("one", "two words", tenants=["a", "b"])
-    kept = SampledSignals([Words()]).measure(closed(2, 1, drawn)).samples["bot"]
+    kept = SampledSignals([Words()]).measure(closed(2, 1, drawn), Counter()).samples["bot"]
     assert kept.transcripts.prompt.tolist() == ["one", "two words"]
     assert kept.vectors["drawn"].dtype == np.float16
-    without = SampledSignals([Words()], keeps_text=False).measure(closed(2, 1, drawn)).samples["bot"]
+    without = SampledSignals([Words()], keeps_text=False).measure(closed(2, 1, drawn), Counter()).samples["bot"]
     assert without.transcripts.prompt.tolist() == [None, None]
     assert without.vectors["drawn"].tolist() == kept.vectors["drawn"].tolist()
 
 
 def test_what_a_scorer_raises_on_is_counted_and_the_rest_measured() -> None:
     samples = SampledSignals([Words()])
-    found = samples.measure(closed(3, 3, sample("one", "bad", "TWO WORDS", tenants=["a", "a", "a"])))
-    assert samples.remarks == {"words_raised": 1, "quiet": 1}
+    remarks: Counter[str] = Counter()
+    found = samples.measure(closed(3, 3, sample("one", "bad", "TWO WORDS", tenants=["a", "a", "a"])), remarks)
+    assert remarks == {"words_raised": 1, "quiet": 1}
     assert found.scopes[Scope("bot")].summaries["length"].n == 2
     assert found.scopes[Scope("bot")].summaries["drawn"].n == 2
 
 
 def test_without_scorers_a_slice_stays_as_it_is() -> None:
     before = Slice(0, 1000, {Scope("bot"): Contents(1)}, {})
-    assert SampledSignals().measure(before) is before
+    assert SampledSignals().measure(before, Counter()) is before
 
 
 def test_a_slice_with_a_sampled_signal_comes_back_from_its_packed_form() -> None:
-    found = SampledSignals([Words()]).measure(closed(9, 4, sample("one", "TWO", tenants=["a", "b"])))
+    found = SampledSignals([Words()]).measure(closed(9, 4, sample("one", "TWO", tenants=["a", "b"])), Counter())
     assert Slice.load(found.dump()).dump() == found.dump()

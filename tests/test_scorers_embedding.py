@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from monitor.model import Categories, Column, Scores, Transcripts, Vectors
 from monitor.scorers import embedding, encoder
-from monitor.scorers.embedding import CHUNKS, SENTENCES, SIGNALS, Embedding, EmbeddingSettings, available
+from monitor.scorers.embedding import CHUNKS, SENTENCES, SIGNALS, Embedding, EmbeddingSettings, why_unavailable
 from monitor.scorers.encoder import Encoded, Encoder, ModelUnavailableError, fingerprint, locate
 from tests.tiny_model import MAX_TOKENS, make_tiny_model
 
@@ -398,9 +398,9 @@ def test_a_folder_that_is_no_model_is_refused_before_anything_is_loaded(tiny: Pa
     spoil, reason = REFUSED[case]
     folder = Path(shutil.copytree(tiny, tmp_path / "model"))
     chosen = EmbeddingSettings(model=str(folder))
-    assert available(chosen) is None
+    assert why_unavailable(chosen) is None
     spoil(folder)
-    refusal = available(chosen)
+    refusal = why_unavailable(chosen)
     assert refusal is not None
     assert refusal.startswith(f"signals.embedding.model: {folder} ")
     assert reason in refusal
@@ -432,7 +432,7 @@ def test_a_model_that_cannot_be_loaded_is_named(tiny: Path, tmp_path: Path, spoi
 
 def test_the_bundled_weights_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder, "_BUNDLED_PACKAGE", "no_such_package")
-    assert available(EmbeddingSettings(max_tokens=256)) == (
+    assert why_unavailable(EmbeddingSettings(max_tokens=256)) == (
         "signals.embedding.model: the weights of bundled are not there: install driftd[bundled-model], give a path, "
         "or a name on the hub with download: true"
     )
@@ -490,7 +490,7 @@ def test_nothing_is_fetched_unless_asked_for(hub: Hub, tiny: Path) -> None:
     hub.there = tiny
     with pytest.raises(ModelUnavailableError, match=r"org/name is not there: .* or set download: true to fetch it$"):
         locate("org/name")
-    assert available(EmbeddingSettings(model="org/name")) is not None
+    assert why_unavailable(EmbeddingSettings(model="org/name")) is not None
     assert [call.get("local_files_only") for call in hub.calls] == [True, True]
 
 
@@ -503,7 +503,7 @@ def test_a_model_in_the_cache_is_not_asked_for_again(hub: Hub, tiny: Path) -> No
 def test_a_fetch_brings_no_pickle_and_mends_a_cache_that_lacks_weights(hub: Hub, tiny: Path, tmp_path: Path) -> None:
     hub.there, hub.cached = tiny, tmp_path
     chosen = EmbeddingSettings(model="org/name", download=True)
-    assert available(chosen) is None
+    assert why_unavailable(chosen) is None
     assert all(call.get("local_files_only") for call in hub.calls)
     assert locate(chosen.model, download=True) == tiny
     assert set(hub.calls[-1]["allow_patterns"]) == {"*.json", "*.model", "*.safetensors", "*.txt"}
@@ -522,14 +522,14 @@ def test_nothing_is_fetched_offline(hub: Hub, tiny: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: True)
     with pytest.raises(ModelUnavailableError, match="HF_HUB_OFFLINE is set"):
         locate("org/name", download=True)
-    assert "HF_HUB_OFFLINE" in (available(EmbeddingSettings(model="org/name", download=True)) or "")
+    assert "HF_HUB_OFFLINE" in (why_unavailable(EmbeddingSettings(model="org/name", download=True)) or "")
     assert all(call.get("local_files_only") for call in hub.calls)
 
 
 def test_asking_whether_a_model_is_there_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from monitor.scorers.embedding import EmbeddingSettings, available;"
-        "available(EmbeddingSettings(max_tokens=256)), available(EmbeddingSettings(model='no/such'));"
+        "import sys; from monitor.scorers.embedding import EmbeddingSettings, why_unavailable;"
+        "why_unavailable(EmbeddingSettings(max_tokens=256)), why_unavailable(EmbeddingSettings(model='no/such'));"
         "print([name for name in ('torch', 'transformers', 'sentence_transformers', 'pandas') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -543,7 +543,7 @@ def test_asking_whether_a_model_is_there_loads_nothing_heavy() -> None:
 def test_the_bundled_model_puts_paraphrases_near_each_other() -> None:
     from sentence_transformers import SentenceTransformer
 
-    assert available(EmbeddingSettings()) is None
+    assert why_unavailable(EmbeddingSettings()) is None
     bundled = Embedding(EmbeddingSettings(device="cpu", max_tokens=256))
     how, pairs = "How do I reset my password?", ["I forgot my login and need a new one.", "Bake it for forty minutes."]
     contexts = ["The library opens at nine on weekdays. On Sundays it stays closed. Parking is free."]

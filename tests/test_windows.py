@@ -62,7 +62,7 @@ def categories(values: Sequence[str | None]) -> Categories:
 
 
 def opened(at_most: int = 50) -> OpenSlices:
-    return OpenSlices(SIZE, SIGNALS, StreamSettings(segments=("tenant",), at_most=at_most))
+    return OpenSlices(SIZE, SIGNALS, StreamSettings(segments=("tenant",), at_most=at_most), 8, list)
 
 
 def told(contents: Contents) -> dict[str, object]:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from rich.console import Console
 
@@ -28,8 +27,8 @@ from monitor.redaction import redact
 from monitor.reference import ReferenceSettings
 from monitor.rules import DEFAULT_RULES, with_built_in
 from monitor.sampled import SampledSignals
-from monitor.scorers import SAMPLE_SCORERS, SCORERS, SampleScorerKind, ScorerKind
-from monitor.scorers.embedding import EmbeddingSettings, available
+from monitor.scorers import SAMPLE_SCORERS, SCORERS, made
+from monitor.scorers.embedding import EmbeddingSettings, why_unavailable
 from monitor.settings import MINUTE
 from monitor.slices import StreamSettings
 from monitor.store import Store
@@ -59,12 +58,12 @@ def demonstrate(seed: int, *, quiet: bool) -> bool:
 
 def embeds() -> bool:
     """Whether the bundled model is installed."""
-    return available(EmbeddingSettings()) is None
+    return why_unavailable(EmbeddingSettings()) is None
 
 
 def run(bot: SupportBot, truth: Sequence[Planted], screen: Screen) -> Result:
     """Send a bot's log through a pipeline with its store in a temporary folder; compare what fired with `truth`."""
-    scorers = [_made(row) for row in SCORERS.values()]
+    scorers = [made(row) for row in SCORERS.values()]
     engine = _engine(scorers)
 
     def show(step: Step) -> None:
@@ -82,7 +81,7 @@ def run(bot: SupportBot, truth: Sequence[Planted], screen: Screen) -> Result:
 
 
 def _engine(scorers: Sequence[Scorer]) -> Engine:
-    samples = [_made(row) for name, row in SAMPLE_SCORERS.items() if name != "embedding" or embeds()]
+    samples = [made(row) for name, row in SAMPLE_SCORERS.items() if name != "embedding" or embeds()]
     plan = Plan(
         signals=signals_of([*scorers, *samples]),
         sizes=[WINDOW],
@@ -94,8 +93,3 @@ def _engine(scorers: Sequence[Scorer]) -> Engine:
         sampled=SAMPLED,
     )
     return Engine(plan, SampledSignals(samples), redact)
-
-
-def _made(row: ScorerKind | SampleScorerKind) -> Any:
-    """A scorer with its default settings."""
-    return row.make() if row.settings is None else row.make(row.settings())

@@ -80,7 +80,7 @@ def signs_of(changes: Sequence[AlertChange]) -> list[Sign]:
     known: dict[AlertKey, set[str]] = {}
     signs = []
     for change in changes:
-        seen = known.setdefault(AlertKey(change.rule, change.stream, change.segment), set())
+        seen = known.setdefault(change.key, set())
         if change.state == "firing":
             signs += [Sign(change.at, change.rule, change.segment, name) for name in change.signals if name not in seen]
             seen.update(change.signals)

@@ -6,7 +6,7 @@ Nothing here loads a model: a scorer that needs a heavy library imports it when 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from monitor.contracts import SampleScorer, Scorer
 from monitor.model import Signal
@@ -46,3 +46,10 @@ SAMPLE_SCORERS: dict[str, SampleScorerKind] = {
     "embedding": SampleScorerKind(embedding.EmbeddingSettings, embedding.Embedding, embedding.SIGNALS),
 }
 """Name of a scorer of samples -> how it is set and made."""
+
+
+def made(row: ScorerKind | SampleScorerKind, settings: object = None) -> Any:
+    """A scorer with these settings, or where they are none with the default ones."""
+    if row.settings is None:
+        return row.make()
+    return row.make(settings if isinstance(settings, Settings) else row.settings())

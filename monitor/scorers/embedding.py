@@ -60,7 +60,7 @@ class EmbeddingSettings(Settings):
     """CPU threads of the model. More than there are idle cores make it slower, not faster."""
 
 
-def available(settings: EmbeddingSettings) -> str | None:
+def why_unavailable(settings: EmbeddingSettings) -> str | None:
     """Why `Embedding` could not be made, as far as that is known without loading or fetching the model; else None."""
     if find_spec("sentence_transformers") is None:
         return "signals.embedding: sentence-transformers is not installed"

@@ -78,6 +78,10 @@ class Category:
         named = {self.names.get(key, OTHER): count for key, count in pairs}
         return dict(sorted(named.items(), key=lambda pair: (-pair[1], pair[0])))
 
+    def shares(self) -> dict[str, float]:
+        """Share of the records by name, in the same order."""
+        return {name: count / self.n for name, count in self.counts().items()}
+
     def merge(self, other: Self) -> Self:
         return self.merged([self, other])
 

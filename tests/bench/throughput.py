@@ -27,6 +27,7 @@ from monitor.decoding import FORMATS
 from monitor.engine import Engine
 from monitor.measuring import measure
 from monitor.model import Raw, Records, Scored
+from monitor.redaction import redact
 from monitor.scorers import SCORERS
 from monitor.sources.files import Files, FilesSettings
 
@@ -134,7 +135,7 @@ def main() -> None:
         print("| stage | records per CPU-second | µs a record |\n|---|---|---|")
         for name, seconds in stages(log, config, folder):
             print(f"| {name} | {count / seconds:,.0f} | {seconds / count * 1e6:.1f} |", flush=True)
-        batches = measure(decoded(list(raws(log))), app.make_scorers(config), "model", ["segment"])
+        batches = measure(decoded(list(raws(log))), app.make_scorers(config), "model", ["segment"], redact=redact)
         readings, seconds = step_cost(batches, config)
         print(f"\nclosing a slice and judging its window: {seconds * 1e3:.1f} ms of CPU for {readings} readings")
         peak = replay_memory(log, Path(folder))
@@ -164,7 +165,7 @@ def stages(log: Path, config: Config, folder: str) -> Iterator[tuple[str, float]
         scorer = row.make()
         yield f"score `{name}`", cpu(partial(scored_by, scorer, records))
     scorers: list[Scorer] = app.make_scorers(config)
-    scored = measure(records, scorers, "model", ["segment"])
+    scored = measure(records, scorers, "model", ["segment"], redact=redact)
     yield "summarise into slices", cpu(lambda: summarised(scored, config))
     yield "summarise, close and judge", cpu(lambda: engine_with(scored, config))
     out = iter(range(RUNS))
