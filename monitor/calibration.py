@@ -4,16 +4,19 @@ Comes in: the slices of a reference. Goes out: p-values, thresholds from the fal
 window would have shown. Pure; arrays carry the series on their first axis unless said.
 
 A slice's mean of k units has covariance W/k + B_0: W is how units differ within a slice, B_l the autocovariance of
-slice means at lag l. A window with slice weights w_s = n_s/N then differs from the reference with covariance
+slice means at lag l, beyond what comes of units that lie in both slices. A window with slice weights w_s = n_s/N, in
+which unit j has part A_j, then differs from the reference with covariance
 
-    C = W sum w_s^2/k_s + sum over |l| < LAGS of B_l sum w_s w_(s+l),      summed over window and reference,
+    C = W sum A_j^2 + sum over |l| < LAGS of B_l sum w_s w_(s+l),      summed over window and reference,
 
-whatever the traffic and whether all units are scored or a sample. A quadratic statistic d'Dd of the difference d is
-then a weighted sum of chi-squares, the weights being the eigenvalues of DC. Two moments, tr(DC) and tr(DCDC), and the
-greatest eigenvalue are estimated; tr(DCDC) leaves out the products of a slice with itself and the eigenvalue is
-measured on one half of the slices in the direction that the other half gave, so that noise in B does not pass for
-spread. The tail comes from the saddlepoint of that sum, with the noise in tr(DC) as a further chi-square in the
-denominator.
+whatever the traffic and whether all units are scored or a sample. Of a unit in several slices only a part of W stays
+the same, which is estimated with B; sum A_j^2 has its products of two slices weakened by it.
+
+A quadratic statistic d'Dd of the difference d is then a weighted sum of chi-squares, the weights being the eigenvalues
+of DC. Two moments, tr(DC) and tr(DCDC), and the greatest eigenvalue are estimated; tr(DCDC) leaves out the products of
+a slice with itself and the eigenvalue is measured on one half of the slices in the direction that the other half gave,
+so that noise in B does not pass for spread. The tail comes from the saddlepoint of that sum, with the noise in tr(DC)
+as a further chi-square in the denominator.
 """
 
 from __future__ import annotations
@@ -103,6 +106,8 @@ class ReferenceSlices:
     """sum w_s w_(s+l) over the whole reference at lags 0 .. 11. Shape (LAGS,)."""
     inverse: float
     """sum w_s^2/k_s over the whole reference."""
+    shared: Floats = field(default_factory=lambda: np.zeros(LAGS))
+    """sum over units of a_js a_jt for slices that lag apart (summaries.units), 0 at lag 0. Shape (LAGS,)."""
 
 
 def multinomial_within(shares: Floats, units: Floats) -> Floats:
@@ -128,7 +133,7 @@ def vector_within(
     A slice's mean of M records varies by sum m_j^2 (x_j - x)(x_j - x)'/M^2, x_j being the mean of the m_j records of a
     unit; W is that by the effective number of units M^2/sum m_j^2. Its trace follows from the lengths of the means
     alone. Its shape comes from some units of each slice, drawn by their records (hence one more m_j as their weight),
-    and the others from units that are not the same, for pairs those of different slices.
+    and the others from units that are not the same, for pairs those of different slices; cubes weigh by m_j^3.
 
     Parameters
     ----------
@@ -150,7 +155,8 @@ def vector_within(
     apart = of[:, None] != of
     weights, products = (sizes[:, None] * sizes)[apart].astype(np.float64), (centred @ centred.T)[apart]
     pairs = max(float(weights.sum()), 1.0)
-    squares, cubes = float((products**2).sum()) / pairs, float((products**3 / np.sqrt(weights)).sum()) / pairs
+    squares = float((products**2).sum()) / pairs
+    cubes = float((products**3 * np.sqrt(weights)).sum()) / max(float((weights**2).sum()), 1.0)
     scale, own = trace * float(sizes.sum()) / size, (centred**2).sum(axis=1)
     # Of the trace of the cube, what comes of one unit twice or thrice is left out.
     twice = 3 * float(own @ ((centred @ shape) * centred).sum(axis=1)) - 2 * float((own**3).sum())
@@ -233,6 +239,10 @@ class NullTerms:
     """tr(DWDWDW); 0 where the lead tells enough of the skewness."""
     skew: Floats = field(default_factory=lambda: np.zeros(()))
     """Mean of (x'Dy)^3 over independent units: what makes windows of few units skewer than normal means would be."""
+    stays: Floats = field(default_factory=lambda: np.zeros(()))
+    """The part of W that stays the same from slice to slice in a unit that lies in both."""
+    shared: Floats = field(default_factory=lambda: np.zeros(()))
+    """What units in several slices of the reference add to `inverse`."""
 
 
 def stack_terms(terms: Sequence[NullTerms]) -> NullTerms:
@@ -289,11 +299,13 @@ def _terms(slices: ReferenceSlices, x: Floats, within: Floats, square: float, ra
     inverse_seen = float((units / slices.seen[live]).sum() / units.sum())
     pairs, weight, between = _lag_products(number, units, u)
     between[0] -= trace * inverse_seen
-    shrink = _shrinkage(between, slices, trace)
+    stays = _stays(between, slices, trace)
+    between -= trace * stays * slices.shared
+    shrink = _shrinkage(between, slices, trace, stays)
     between += shrink * trace
     kernel = _BOTH_SIDES * ((LAGS - np.arange(LAGS)) / LAGS**2 + slices.lag_weights)
     link = _link(pairs, weight, kernel, len(u))
-    own = shrink * kernel.sum() - kernel[0] * inverse_seen
+    own = shrink * kernel.sum() - kernel[0] * inverse_seen - stays * float(kernel @ slices.shared)
     y = link @ u
     across = _across(u, within, y)
     lead_within, lead_between = _lead(u, link, within, own)
@@ -310,6 +322,8 @@ def _terms(slices: ReferenceSlices, x: Floats, within: Floats, square: float, ra
         rank=np.asarray(rank),
         lag_weights=slices.lag_weights,
         inverse=np.asarray(slices.inverse),
+        stays=np.asarray(stays),
+        shared=np.asarray(stays * float(_BOTH_SIDES * slices.lag_weights @ slices.shared)),
     )
 
 
@@ -337,12 +351,21 @@ def _link(pairs: Sequence[tuple[Ints, Ints]], weight: Floats, kernel: Floats, co
     return link
 
 
-def _shrinkage(between: Floats, slices: ReferenceSlices, trace: float) -> float:
+def _stays(between: Floats, slices: ReferenceSlices, trace: float) -> float:
+    """The part of W that explains best (least squares over lags) how slices correlate by the units that they share."""
+    shared = slices.shared[1:]
+    if trace <= 0 or not shared.any():
+        return 0.0
+    explained = (between[1:] / trace + slices.inverse) @ shared / (shared @ shared)
+    return float(np.clip(explained, 0, 1))
+
+
+def _shrinkage(between: Floats, slices: ReferenceSlices, trace: float, stays: float) -> float:
     """Residuals about the reference's own mean are too small by that mean's variance, here as a multiple of W."""
     if trace <= 0:  # a constant: nothing differs between units
         return 0.0
     share = _BOTH_SIDES * slices.lag_weights
-    variance = slices.inverse + float(share @ between) / max(trace, 1e-300)
+    variance = slices.inverse + float(share @ (between / trace + stays * slices.shared))
     return max(variance, 0.0) / max(1 - float(share.sum()), 0.25)
 
 
@@ -431,14 +454,24 @@ class NullMoments:
     """Degrees of freedom of the noise in `trace`."""
 
 
-def null_moments(terms: NullTerms, units: Floats, seen: Floats) -> NullMoments:
-    """The moments for windows with `units` and `seen` in each of their twelve slices, shape (S, 12)."""
+def null_moments(
+    terms: NullTerms, units: Floats, seen: Floats, shared: Floats | None = None, cubes: Floats | None = None
+) -> NullMoments:
+    """The moments for windows of S series.
+
+    Parameters
+    ----------
+    units, seen : n_s and k_s of each of the twelve slices, shape (S, 12)
+    shared, cubes : what units in several slices add to sum A_j^2, and sum A_j^3, shape (S,); without them no unit does
+
+    """
     units = np.where(seen > 0, units, 0)
     share = units / np.maximum(units.sum(axis=1, keepdims=True), 1)
     lags = [(share[:, : LAGS - lag] * share[:, lag:]).sum(axis=1) for lag in range(LAGS)]
     kernel = _BOTH_SIDES * (np.stack(lags, axis=1) + terms.lag_weights)
     even = _BOTH_SIDES * ((LAGS - np.arange(LAGS)) / LAGS**2 + terms.lag_weights)
-    own = (share**2 / np.maximum(seen, 1)).sum(axis=1) + terms.inverse
+    own = (share**2 / np.maximum(seen, 1)).sum(axis=1) + terms.inverse + terms.shared
+    own = own if shared is None else own + terms.stays * shared
     between = np.where(terms.within > 0, np.maximum((kernel * terms.between).sum(axis=1), 0), 0)
     usable = (terms.nominal > 0) & (between > 0)
     ratio = np.where(usable, between / np.where(usable, terms.nominal, 1), 0)
@@ -455,7 +488,7 @@ def null_moments(terms: NullTerms, units: Floats, seen: Floats) -> NullMoments:
     lead = np.asarray(np.clip(lead, total / np.maximum(trace, 1e-300), trace), np.float64)
     noise = terms.noise * (kernel.sum(axis=1) / even.sum(axis=1)) ** 2
     if np.any(terms.within_cube):
-        cubes = (share**3 / np.maximum(seen, 1) ** 2).sum(axis=1)
+        cubes = (share**3 / np.maximum(seen, 1) ** 2).sum(axis=1) if cubes is None else cubes
         third = terms.within_cube * (total / np.maximum(terms.within_square, 1e-300)) ** 1.5
         lead = raised_lead(trace, total, lead, third + terms.skew * cubes**2 / 2)
         noise = noise * _above_nothing((kernel * terms.between).sum(axis=1) / np.sqrt(np.maximum(noise, 1e-300)))

@@ -33,6 +33,7 @@ from monitor.model import Floats, Ints, Scope, Signal
 from monitor.settings import DAY, Duration, Moment, Settings
 from monitor.summaries import SUMMARIES, AnySummary, Category, Counts, Numeric, Rate, Vector
 from monitor.summaries.category import OTHER_KEY
+from monitor.summaries.units import UnitParts, shared_by_lag
 from monitor.summaries.vector import FEATURES, ROWS, farthest
 from monitor.windows import SLICES, Contents, Slice, add_contents
 
@@ -281,15 +282,15 @@ class ScopeReference:
             for s in self.series.values()
         ]
         return msgspec.msgpack.encode(
-            (2, self.scope, self.begin, self.end, list(self.slices.items()), list(self.volume.items()), series)
+            (3, self.scope, self.begin, self.end, list(self.slices.items()), list(self.volume.items()), series)
         )
 
     @classmethod
     def load(cls, data: bytes) -> ScopeReference:
         """The inverse of `dump`. Raises ValueError for another version."""
         version, names, begin, end, slices, volume, packed = msgspec.msgpack.decode(data)
-        if version != 2:
-            raise ValueError(f"a reference of version {version}; this driftd reads version 2")
+        if version != 3:
+            raise ValueError(f"a reference of version {version}; this driftd reads version 3")
         scope, series = Scope(*names), {}
         for raw, kind, summary, sizes, nulls, unsteady in packed:
             signal = msgspec.convert(raw, Signal)
@@ -341,6 +342,7 @@ _ARRAYS: tuple[tuple[str, type[np.int64 | np.float64]], ...] = (
     ("within", np.float64),
     ("mean", np.float64),
     ("lag_weights", np.float64),
+    ("shared", np.float64),
 )
 
 
@@ -350,7 +352,7 @@ def _pack_slices(rows: ReferenceSlices) -> tuple[list[bytes], float, float]:
 
 def _unpack_slices(packed: tuple[list[bytes], float, float]) -> ReferenceSlices:
     arrays, total, inverse = packed
-    number, shares, units, seen, within, mean, lags = (
+    number, shares, units, seen, within, mean, lags, shared = (
         np.frombuffer(data, kind) for data, (_, kind) in zip(arrays, _ARRAYS, strict=True)
     )
     bins = len(mean)
@@ -364,6 +366,7 @@ def _unpack_slices(packed: tuple[list[bytes], float, float]) -> ReferenceSlices:
         total,
         lags.astype(np.float64),
         inverse,
+        shared.astype(np.float64),
     )
 
 
@@ -486,7 +489,9 @@ class Learning:
             within = _within_samples(signal, slices, cells, shares, seen)
         else:
             within = _within(signal, slices, cells, shares, units)
-        return self._rows(size, number, shares=shares, units=units, seen=seen, within=within, mean=mean)
+        shared = shared_by_lag(number, units, [UnitParts.of(found) for found in slices], LAGS)
+        rows = self._rows(size, number, shares=shares, units=units, seen=seen, within=within, mean=mean)
+        return replace(rows, shared=shared)
 
     def _vectors(self, size: int, signal: Signal) -> tuple[ReferenceSlices, Powers, float]:
         """Features in the place of shares, what `vector_within` says of W, and how far the farthest unit is."""
@@ -504,8 +509,9 @@ class Learning:
         within, powers = vector_within(rows, of, sizes, means=shares, seen=seen, agreement=agreement)
         mean = whole.embedding
         far = float(np.sqrt(farthest(rows, mean)))
+        shared = shared_by_lag(number, units, [UnitParts.of(v.cells) for _, v in held], LAGS)
         slices = self._rows(size, number, shares=shares, units=units, seen=seen, within=within, mean=mean)
-        return slices, powers, far
+        return replace(slices, shared=shared), powers, far
 
     def _rows(
         self,

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from monitor.calibration import FalseAlarmSettings
+from monitor.calibration import FalseAlarmSettings, null_terms, stack_terms
 from monitor.distances import DISTANCES
 from monitor.model import Categories, Column, Floats, Ints, Kind, Reading, Scope, Signal
 from monitor.readings import LEAST_REFERENCE_UNITS, LEAST_UNITS, Judge, budget_of, key_of, learning_readings
@@ -495,6 +495,27 @@ def test_few_unchanged_windows_look_changed(kind: Kind, setting: Setting) -> Non
     assert found.share(1e-2) <= 0.025
     assert found.share(1e-3) <= 0.0045  # four of 900
     assert found.share(1e-5) == 0
+
+
+@pytest.mark.parametrize("factor", [0.2, 1, 4])
+def test_windows_differ_as_much_as_expected_where_sessions_go_on_over_slices(factor: float) -> None:
+    """At any traffic: a session is one unit, in however many slices of a window it is."""
+    setting, series, windows = Setting(600, factor, slices=288, sessions=True), 15, 40
+    traffic, judge = Traffic.begin(setting, "category", series, 1), Judge(SIZE, {})
+    learn(traffic, judge)
+    table = judge.category
+    rows = [shape.reference.slices[SIZE] for shape in table.series]
+    terms = stack_terms([null_terms(row, np.arange(len(row.mean)), np.ones(len(row.mean))) for row in rows])
+    usual = np.stack([row.mean for row in rows])
+    found, expected = 0.0, 0.0
+    for i in range(windows):
+        for part in slices_of(traffic, setting.slices + i * SLICES, SLICES, factor):
+            judge.push(part.end, part)
+        weights = table.units.weights
+        share = np.einsum("sw,swb->sb", weights / weights.sum(axis=1, keepdims=True), table.shares)
+        found += float(((share[:, : usual.shape[1]] - usual) ** 2).sum())
+        expected += float(table.units.moments(terms)[0].trace.sum())
+    assert 0.85 <= found / expected <= 1.05
 
 
 def test_few_unchanged_rates_are_decided() -> None:

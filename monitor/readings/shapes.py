@@ -18,7 +18,6 @@ from monitor.calibration import (
     g_statistic,
     ladder,
     needed_shift,
-    null_moments,
     null_terms,
     pool_bins,
     pool_small,
@@ -27,6 +26,7 @@ from monitor.calibration import (
     tail,
 )
 from monitor.model import Flags, Floats, Ints, Kind
+from monitor.readings.units import WindowUnits
 from monitor.reference import SeriesReference
 from monitor.summaries.counts import distinct_over
 from monitor.summaries.numeric import GRID_CELLS, grid_values
@@ -194,29 +194,26 @@ class ShapeTable:
     size: int
     series: list[Shape] = field(default_factory=list)
     shares: Floats = field(init=False)
-    units: Floats = field(init=False)
-    seen: Floats = field(init=False)
+    units: WindowUnits = field(default_factory=WindowUnits)
     _stacked: dict[tuple[int, ...], tuple[NullTerms, NullTerms]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.shares = np.zeros((0, SLICES, _WIDTH[self.kind]))
-        self.units, self.seen = np.zeros((0, SLICES)), np.zeros((0, SLICES))
 
     def join(self, reference: SeriesReference, window: Sequence[tuple[int, Slice]]) -> None:
         """Add a series, with the slices that its window holds already."""
         self.series.append(Shape(reference, self.size))
         self.shares = np.concatenate([self.shares, np.zeros((1, *self.shares.shape[1:]))])
-        self.units = np.concatenate([self.units, np.zeros((1, SLICES))])
-        self.seen = np.concatenate([self.seen, np.zeros((1, SLICES))])
+        self.units.join()
         self._stacked.clear()
         for place, found in window:
             self._put(len(self.series) - 1, place, found)
 
     def push(self, found: Slice | None) -> None:
         """The next slice (None: without records)."""
-        for array in (self.shares, self.units, self.seen):
-            array[:, :-1] = array[:, 1:].copy()
-            array[:, -1] = 0
+        self.shares[:, :-1] = self.shares[:, 1:].copy()
+        self.shares[:, -1] = 0
+        self.units.push()
         if found is not None:
             for row in range(len(self.series)):
                 self._put(row, SLICES - 1, found)
@@ -226,7 +223,8 @@ class ShapeTable:
         summary = found.summary(reference.scope, reference.signal.name)
         if summary is not None:
             share, units, seen = summary.cells.project(reference.place, reference.bins)
-            self.shares[row, place, : len(share)], self.units[row, place], self.seen[row, place] = share, units, seen
+            self.shares[row, place, : len(share)] = share
+            self.units.put(row, place, summary.cells, units=units, seen=seen)
 
     def read(self, window: Sequence[tuple[int, Slice]], threshold: Floats) -> Shapes:
         """Hold the present window of every series against its reference.
@@ -238,10 +236,10 @@ class ShapeTable:
 
         """
         counts = window_counts([shape.reference for shape in self.series], window)
-        weight = np.where(self.seen > 0, self.units, 0)
+        weight = self.units.weights
         total = weight.sum(axis=1)
         share = np.einsum("sw,swb->sb", weight, self.shares) / np.maximum(total, 1)[:, None]
-        known = known_units(self.units, self.seen, np.array([shape.sampled for shape in self.series], np.bool_))
+        known = known_units(weight, self.units.seen, np.array([shape.sampled for shape in self.series], np.bool_))
         nulls = [shape.pooled(n) for shape, n in zip(self.series, known.tolist(), strict=True)]
         p_value, needed = self._test(share, total, known, nulls, threshold)
         value, reference_value, effect, decile = self._effects(counts, share)
@@ -272,7 +270,7 @@ class ShapeTable:
                 self._stacked.clear()
             stacks = (stack_terms([null.plain for null in nulls]), stack_terms([null.scaled for null in nulls]))
             self._stacked[sizes] = stacks
-        plain, scaled = (null_moments(terms, self.units, self.seen) for terms in self._stacked[sizes])
+        plain, scaled = self.units.moments(*self._stacked[sizes])
         of_reference = np.array([shape.reference.slices[self.size].total for shape in self.series])
         g = g_statistic(window, reference, np.maximum(total, 1), np.maximum(of_reference, 1))
         p_scaled = tail(g, scaled)
@@ -349,7 +347,6 @@ def _gathered(reference: SeriesReference, window: Sequence[tuple[int, Slice]]) -
 
 def known_units(units: Floats, seen: Floats, sampled: Flags) -> Floats:
     """Units that a window is known by: all of them, or where it was sampled their effective number. Shape (S,)."""
-    units = np.where(seen > 0, units, 0)
     total = units.sum(axis=1)
     effective = total**2 / np.maximum((units**2 / np.maximum(seen, 1)).sum(axis=1), 1e-300)
     return np.asarray(np.where(sampled, effective, total), np.float64)

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from monitor.calibration import FEW_SLICES, NullTerms, needed_shift, null_moments, stack_terms, tail
+from monitor.calibration import FEW_SLICES, NullTerms, needed_shift, stack_terms, tail
 from monitor.distances import DISTANCES
 from monitor.model import Flags, Floats, Ints
 from monitor.readings.shapes import window_counts
+from monitor.readings.units import WindowUnits
 from monitor.reference import SeriesReference
 from monitor.summaries import Vector
 from monitor.summaries.vector import FEATURES, farthest
@@ -49,8 +50,7 @@ class VectorTable:
     features: Floats = field(default_factory=lambda: np.zeros((0, SLICES, FEATURES)))
     usual: Floats = field(default_factory=lambda: np.zeros((0, FEATURES)))
     """Mean features of the references."""
-    units: Floats = field(default_factory=lambda: np.zeros((0, SLICES)))
-    seen: Floats = field(default_factory=lambda: np.zeros((0, SLICES)))
+    units: WindowUnits = field(default_factory=WindowUnits)
     far: Floats = field(default_factory=lambda: np.zeros((0, SLICES)))
     """Greatest squared distance of a kept unit's records from the reference's mean."""
     _stacked: NullTerms | None = None
@@ -60,18 +60,19 @@ class VectorTable:
         self.series.append(reference)
         usual = reference.summary.embedding if isinstance(reference.summary, Vector) else np.zeros(FEATURES)
         self.usual = np.concatenate([self.usual, usual[None, :]])
-        for name in ("features", "units", "seen", "far"):
-            array = getattr(self, name)
-            setattr(self, name, np.concatenate([array, np.zeros((1, *array.shape[1:]))]))
+        self.features = np.concatenate([self.features, np.zeros((1, SLICES, FEATURES))])
+        self.far = np.concatenate([self.far, np.zeros((1, SLICES))])
+        self.units.join()
         self._stacked = None
         for place, found in window:
             self._put(len(self.series) - 1, place, found)
 
     def push(self, found: Slice | None) -> None:
         """The next slice (None: without records)."""
-        for array in (self.features, self.units, self.seen, self.far):
+        for array in (self.features, self.far):
             array[:, :-1] = array[:, 1:].copy()
             array[:, -1] = 0
+        self.units.push()
         if found is not None:
             for row in range(len(self.series)):
                 self._put(row, SLICES - 1, found)
@@ -80,7 +81,8 @@ class VectorTable:
         summary = _vector(self.series[row], found)
         if summary is not None and summary.n:
             self.features[row, place] = summary.embedding
-            self.units[row, place], self.seen[row, place] = summary.cells.population, summary.cells.effective
+            cells = summary.cells
+            self.units.put(row, place, cells, units=cells.population, seen=cells.effective)
             self.far[row, place] = farthest(summary.units, self.usual[row])
 
     def read(self, window: Sequence[tuple[int, Slice]], threshold: Floats) -> Embedded:
@@ -94,10 +96,11 @@ class VectorTable:
         """
         if self._stacked is None:
             self._stacked = stack_terms([reference.vectors[self.size].terms for reference in self.series])
-        total = self.units.sum(axis=1)
-        mean = np.einsum("sw,swf->sf", self.units, self.features) / np.maximum(total, 1e-300)[:, None]
+        weights = self.units.weights
+        total = weights.sum(axis=1)
+        mean = np.einsum("sw,swf->sf", weights, self.features) / np.maximum(total, 1e-300)[:, None]
         squared = np.where(total > 0, ((mean - self.usual) ** 2).sum(axis=1), 0)
-        moments = null_moments(self._stacked, self.units, self.seen)
+        (moments,) = self.units.moments(self._stacked)
         far = np.sqrt(self.far.max(axis=1))
         far = np.where(far > 0, far, np.nan)
         counts = window_counts(self.series, window)

@@ -1,0 +1,59 @@
+"""How many units the last twelve slices of each series hold, and which of them lie in several slices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from monitor.calibration import NullMoments, NullTerms, null_moments
+from monitor.model import Floats
+from monitor.summaries import Counts
+from monitor.summaries.units import UnitParts, shared_by_window
+from monitor.windows import SLICES
+
+
+@dataclass(slots=True)
+class WindowUnits:
+    """One row a series, a place for each slice of its window, the newest last."""
+
+    units: Floats = field(default_factory=lambda: np.zeros((0, SLICES)))
+    """Units in all, n_s."""
+    seen: Floats = field(default_factory=lambda: np.zeros((0, SLICES)))
+    """Units whose values are in the slice's mean, k_s."""
+    _slices: list[list[UnitParts | None]] = field(default_factory=list)
+
+    def join(self) -> None:
+        """Add a series."""
+        nothing = np.zeros((1, SLICES))
+        self.units, self.seen = np.concatenate([self.units, nothing]), np.concatenate([self.seen, nothing])
+        self._slices.append([None] * SLICES)
+
+    def push(self) -> None:
+        """The next slice, empty as yet."""
+        for array in (self.units, self.seen):
+            array[:, :-1] = array[:, 1:].copy()
+            array[:, -1] = 0
+        self._slices = [[*slices[1:], None] for slices in self._slices]
+
+    def put(self, row: int, place: int, cells: Counts, *, units: float, seen: float) -> None:
+        """What a slice holds of a series."""
+        self.units[row, place], self.seen[row, place] = units, seen
+        self._slices[row][place] = UnitParts.of(cells)
+
+    @property
+    def weights(self) -> Floats:
+        """Units of slices that are known, 0 for the others. Shape (S, 12)."""
+        return np.where(self.seen > 0, self.units, 0)
+
+    def shared(self) -> tuple[Floats, Floats]:
+        """What units in several slices add to sum A_j^2, and sum A_j^3. Shape (S,) each."""
+        weights = self.weights / np.maximum(self.weights.sum(axis=1, keepdims=True), 1e-300)
+        found = [shared_by_window(slices, row) for slices, row in zip(self._slices, weights, strict=True)]
+        squares, cubes = np.array(found).reshape(-1, 2).T
+        return squares, cubes
+
+    def moments(self, *terms: NullTerms) -> list[NullMoments]:
+        """The null of the present windows, by each of several terms."""
+        squares, cubes = self.shared()
+        return [null_moments(each, self.units, self.seen, squares, cubes) for each in terms]
