@@ -1,0 +1,41 @@
+"""The reference: what normal looks like for each stream and segment, learned from its own first slices.
+
+Comes in: closed slices. Goes out: for every signal one full summary and, for every window size, the slices that tell
+how much windows differ when nothing changes. What is frozen never changes. Pure: the caller says how far time has come.
+"""
+
+from monitor.reference.learning import BLOCKS, KEPT, RUNS, VECTORS, Learning, kept_starts
+from monitor.reference.series import (
+    BINS,
+    ScopeReference,
+    SeriesReference,
+    VectorNull,
+    coarse_cells,
+    differing,
+    mismatch,
+    never_logged,
+    place_keys,
+)
+from monitor.reference.settings import ReferenceSettings
+from monitor.reference.steady import UNSTEADY, halves
+
+__all__ = [
+    "BINS",
+    "BLOCKS",
+    "KEPT",
+    "RUNS",
+    "UNSTEADY",
+    "VECTORS",
+    "Learning",
+    "ReferenceSettings",
+    "ScopeReference",
+    "SeriesReference",
+    "VectorNull",
+    "coarse_cells",
+    "differing",
+    "halves",
+    "kept_starts",
+    "mismatch",
+    "never_logged",
+    "place_keys",
+]

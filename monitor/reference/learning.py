@@ -1,0 +1,281 @@
+"""A stream or segment that learns its reference, slice by slice. Pure: the caller says how far time has come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import msgspec
+import numpy as np
+
+from monitor.calibration import LAGS, NullTerms, ReferenceSlices, vector_terms, vector_within
+from monitor.model import Floats, Ints, Scope, Signal
+from monitor.reference.series import ScopeReference, SeriesReference, VectorNull, coarse_cells, never_logged, place_keys
+from monitor.reference.steady import Powers, halves_differ, vectors_differ
+from monitor.reference.units import lag_sum, sampled_within, unit_within
+from monitor.summaries import AnySummary, Vector
+from monitor.summaries.units import UnitParts, shared_by_lag
+from monitor.summaries.vector import FEATURES, ROWS, farthest
+from monitor.windows import SLICES, Contents, Slice, add_contents
+
+KEPT = 288
+"""Slices of each size that a reference keeps."""
+RUNS = 24
+"""Runs of twelve slices that are kept where there are more than that."""
+BLOCKS = 8
+"""Equal blocks of a rolling reference; each keeps its own part of the runs."""
+_TOGETHER = 32
+"""Slices that are added to the total of a reference at once."""
+VECTORS = 1152
+"""Units from which the covariance within slices is taken of vectors, where 288 slices are kept."""
+
+
+def kept_starts(begin: int, end: int, length: int, *, runs: int = RUNS, turn: int = 0) -> set[int]:
+    """Starts of the slices of one length that a reference from `begin` to `end` keeps.
+
+    All of them, or 24 runs of twelve, one in each of 24 equal parts at the offset frac(0.618 i) of its free room, so
+    that no cycle is missed. A part of a reference keeps fewer `runs`, i going on from `turn`.
+
+    >>> len(kept_starts(0, 3_600_000, 25_000)), len(kept_starts(0, 86_400_000, 25_000))
+    (144, 288)
+    """
+    first, last = begin // length, end // length
+    count = last - first
+    if count <= runs * SLICES:
+        return {number * length for number in range(first, last)}
+    part = count / runs
+    offsets = (math.modf(0.618 * (turn + i))[0] * (part - SLICES) for i in range(runs))
+    begins = (first + math.floor(i * part + offset) for i, offset in enumerate(offsets))
+    return {(number + i) * length for number in begins for i in range(SLICES)}
+
+
+@dataclass(slots=True)
+class Learning:
+    """A scope whose reference is being learned."""
+
+    scope: Scope
+    begin: int
+    end: int
+    sizes: Sequence[int]
+    total: Contents = field(default_factory=Contents)
+    kept: dict[int, dict[int, Contents]] = field(default_factory=dict)
+    """Window size -> start -> what the slice held."""
+    block: int = 0
+    """Length of a block of a rolling reference, of which this is one or all; 0 for any other."""
+    only: frozenset[str] | None = None
+    """The signals that are learned, `volume` among them; None for all."""
+    _starts: dict[int, set[int]] = field(init=False)
+    _fresh: list[Contents] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._starts = {size: self._kept_starts(size // SLICES) for size in self.sizes}
+        for size in self.sizes:
+            self.kept.setdefault(size, {})
+
+    def _kept_starts(self, length: int) -> set[int]:
+        if not self.block:
+            return kept_starts(self.begin, self.end, length)
+        # A run's place in its part goes on from block to block: blocks may be as long as a cycle.
+        runs, blocks = RUNS // BLOCKS, range(self.begin, self.end, self.block)
+        turns = {begin: begin // self.block * runs for begin in blocks}
+        return set().union(*(kept_starts(b, b + self.block, length, runs=runs, turn=turns[b]) for b in blocks))
+
+    def take(self, size: int, found: Slice) -> None:
+        """Learn from a closed slice of one window size."""
+        contents = found.scopes.get(self.scope)
+        if contents is None or found.end > self.end or found.start < self.begin // (size // SLICES) * (size // SLICES):
+            return
+        if self.only is not None:
+            wanted = {name: part for name, part in contents.summaries.items() if name in self.only}
+            contents = Contents(contents.records, wanted)
+        if size == self.sizes[0]:
+            self._fresh.append(contents)
+            if len(self._fresh) >= _TOGETHER:
+                self._fold()
+        if found.start in self._starts[size]:
+            self.kept[size][found.start] = self._slim(size, contents)
+
+    def _slim(self, size: int, contents: Contents) -> Contents:
+        """What is kept of a slice: of vectors only what tells how slices differ."""
+        blocks = BLOCKS * self.block / (self.end - self.begin) if self.block else 1
+        rows = min(math.ceil(VECTORS / max(len(self._starts[size]) * blocks, 1)), ROWS)
+        parts = {n: s.slim(rows) if isinstance(s, Vector) else s for n, s in contents.summaries.items()}
+        return Contents(contents.records, parts)
+
+    def _fold(self) -> None:
+        """Add what has come since to the total, many slices at a time."""
+        if self._fresh:
+            self.total, self._fresh = add_contents([self.total, *self._fresh]), []
+
+    def freeze(self, signals: Mapping[str, Signal]) -> ScopeReference:
+        """The finished reference."""
+        self._fold()
+        series: dict[str, SeriesReference] = {}
+        for name, summary in self.total.summaries.items():
+            if never_logged(name, summary):
+                continue
+            series[name] = self._series(signals[name], summary)
+        counts = {size: max(self.end // (size // SLICES) - self.begin // (size // SLICES), 0) for size in self.sizes}
+        counted = self.only is None or "volume" in self.only
+        volume = {size: self._volume(size) for size in self.sizes} if counted else {}
+        return ScopeReference(self.scope, self.begin, self.end, counts, volume, series)
+
+    def _series(self, signal: Signal, summary: AnySummary) -> SeriesReference:
+        if isinstance(summary, Vector):
+            held = {size: self._vectors(size, signal) for size in self.sizes}
+            nulls = {size: vector_null(rows, powers) for size, (rows, powers, _) in held.items()}
+            rows, powers, far = held[self.sizes[0]]
+            unsteady = vectors_differ(rows, powers, far)
+            return SeriesReference(self.scope, signal, summary, {}, nulls, unsteady)
+        cells = coarse_cells(summary)
+        slices = {size: self._slices(size, signal, cells) for size in self.sizes}
+        unsteady = halves_differ(signal, slices[self.sizes[0]])
+        return SeriesReference(self.scope, signal, summary, slices, unsteady=unsteady)
+
+    def _volume(self, size: int) -> tuple[float, float, float]:
+        """Least, mean and greatest number of records in twelve slices in a row."""
+        length = size // SLICES
+        starts = sorted(self._starts[size])
+        held = self.kept[size]
+        records = np.array([held[start].records if start in held else 0 for start in starts], np.float64)
+        together = np.array(starts[SLICES - 1 :]) - np.array(starts[: len(starts) - SLICES + 1]) == length * (
+            SLICES - 1
+        )
+        if not len(together):
+            return 0.0, float(records.mean()) * SLICES if len(records) else 0.0, math.inf
+        windows = np.convolve(records, np.ones(SLICES), "valid")[together]
+        return float(windows.min()), float(records.mean()) * SLICES, float(windows.max())
+
+    def _held(self, size: int, name: str) -> list[tuple[int, AnySummary]]:
+        """The slices kept that hold a signal, by number."""
+        length = size // SLICES
+        kept = sorted(self.kept[size].items())
+        return [(start // length, c.summaries[name]) for start, c in kept if name in c.summaries]
+
+    def _slices(self, size: int, signal: Signal, cells: Ints) -> ReferenceSlices:
+        bins = len(cells) + 1
+        held = [(number, found.cells) for number, found in self._held(size, signal.name)]
+        projected = [found.project(lambda keys: place_keys(signal, cells, keys), bins) for _, found in held]
+        shares = np.array([share for share, _, _ in projected]).reshape(-1, bins)
+        units = np.array([n for _, n, _ in projected], np.float64)
+        seen = np.array([k for _, _, k in projected], np.float64)
+        number = np.array([number for number, _ in held], np.int64)
+        whole, mean = self.total.summaries[signal.name].cells, None
+        if whole.sampled or not len(whole.session):
+            mean = whole.project(lambda keys: place_keys(signal, cells, keys), bins)[0]
+        slices = [found for _, found in held]
+        if whole.sampled:
+            within = sampled_within(signal, slices, cells, shares, seen)
+        else:
+            within = unit_within(signal, slices, cells, shares, units)
+        shared = shared_by_lag(number, units, [UnitParts.of(found) for found in slices], LAGS)
+        rows = self._rows(size, number, shares=shares, units=units, seen=seen, within=within, mean=mean)
+        return replace(rows, shared=shared)
+
+    def _vectors(self, size: int, signal: Signal) -> tuple[ReferenceSlices, Powers, float]:
+        """Features in the place of shares, what `vector_within` says of W, and how far the farthest unit is."""
+        held = [(number, v) for number, v in self._held(size, signal.name) if isinstance(v, Vector)]
+        whole = self.total.summaries[signal.name]
+        assert isinstance(whole, Vector)
+        shares = np.array([v.embedding for _, v in held]).reshape(-1, FEATURES)
+        units = np.array([v.cells.population for _, v in held], np.float64)
+        seen = np.array([v.cells.effective for _, v in held], np.float64)
+        number = np.array([number for number, _ in held], np.int64)
+        rows = np.concatenate([np.empty((0, FEATURES)), *(v.units for _, v in held)])
+        sizes = np.concatenate([np.empty(0, np.int64), *(v.sizes for _, v in held)])
+        of = np.repeat(np.arange(len(held)), [len(v.rows) for _, v in held])
+        agreement = np.array([v.agreement for _, v in held], np.float64)
+        within, powers = vector_within(rows, of, sizes, means=shares, seen=seen, agreement=agreement)
+        mean = whole.embedding
+        far = float(np.sqrt(farthest(rows, mean)))
+        shared = shared_by_lag(number, units, [UnitParts.of(v.cells) for _, v in held], LAGS)
+        slices = self._rows(size, number, shares=shares, units=units, seen=seen, within=within, mean=mean)
+        return replace(slices, shared=shared), powers, far
+
+    def _rows(
+        self,
+        size: int,
+        number: Ints,
+        *,
+        shares: Floats,
+        units: Floats,
+        seen: Floats,
+        within: Floats,
+        mean: Floats | None,
+    ) -> ReferenceSlices:
+        """The rows of slices with what follows from them for the whole; `mean` None: known of the slices kept only."""
+        length = size // SLICES
+        count = max(self.end // length - self.begin // length, 1)
+        # Slices that were not kept are like those that were: sums over all of them scale with their number.
+        scale = count / max(min(count, len(self._starts[size])), 1)
+        total = known = float(units.sum()) * scale
+        if mean is None:
+            mean, known = units @ shares / max(float(units.sum()), 1.0), float(units.sum())
+        scale = known / max(float(units.sum()), 1.0)
+        lags = [lag_sum(number, units, lag) * scale / max(known, 1.0) ** 2 for lag in range(LAGS)]
+        inverse = float((units**2 / np.maximum(seen, 1)).sum()) * scale / max(known, 1.0) ** 2
+        return ReferenceSlices(number, shares, units, seen, within, mean, total, np.array(lags), inverse)
+
+    def dump(self) -> bytes:
+        """Packed, without the slices kept, which are stored as they come."""
+        self._fold()
+        only = None if self.only is None else sorted(self.only)
+        return msgspec.msgpack.encode((self.scope, self.begin, self.end, self.total.dump(), self.block, only))
+
+    @property
+    def names(self) -> set[str]:
+        """Signals of which something was learned."""
+        self._fold()
+        return set(self.total.summaries)
+
+    def dump_whole(self) -> bytes:
+        """Packed, with the slices kept."""
+        kept = [(size, start, c.dump()) for size, held in self.kept.items() for start, c in held.items()]
+        return msgspec.msgpack.encode((self.dump(), kept))
+
+    @classmethod
+    def load_whole(cls, data: bytes, sizes: Sequence[int]) -> Learning:
+        """The inverse of `dump_whole`."""
+        packed, kept = msgspec.msgpack.decode(data)
+        learning = cls.load(packed, sizes)
+        for size, start, contents in kept:
+            learning.kept[size][start] = Contents.load(contents)
+        return learning
+
+    def dump_kept(self, size: int, start: int) -> bytes:
+        """One kept slice, packed."""
+        return msgspec.msgpack.encode(self.kept[size][start].dump())
+
+    @classmethod
+    def load(cls, data: bytes, sizes: Sequence[int]) -> Learning:
+        """The inverse of `dump`; the slices kept follow by `put_back`."""
+        scope, begin, end, total, block, only = msgspec.msgpack.decode(data)
+        wanted = None if only is None else frozenset(only)
+        return cls(Scope(*scope), begin, end, sizes, Contents.load(total), block=block, only=wanted)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Learning], begin: int, end: int) -> Learning:
+        """Blocks of one scope as the rolling reference from `begin` to `end`; those that are not there were empty."""
+        first = parts[0]
+        for part in parts:
+            part._fold()  # noqa: SLF001  its own kind
+        kept = {
+            size: {start: found for part in parts for start, found in part.kept[size].items()} for size in first.sizes
+        }
+        total = add_contents([part.total for part in parts])
+        return cls(first.scope, begin, end, first.sizes, total, kept, first.block)
+
+    def put_back(self, size: int, start: int, data: bytes) -> None:
+        """The inverse of `dump_kept`."""
+        self.kept[size][start] = Contents.load(msgspec.msgpack.decode(data))
+
+
+def vector_null(rows: ReferenceSlices, powers: Powers) -> VectorNull:
+    """What windows of one size are held against."""
+    live = int((rows.seen > 0).sum())
+    known = 1 / rows.inverse if rows.inverse else 0.0
+    if not live:
+        nothing = {f.name: np.zeros(LAGS if f.name in {"between", "lag_weights"} else ()) for f in fields(NullTerms)}
+        return VectorNull(NullTerms(**nothing), known, live)
+    return VectorNull(vector_terms(rows, powers), known, live)

@@ -1,0 +1,263 @@
+"""The frozen reference of a stream or segment, signal by signal, and its packed form. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from monitor.calibration import NullTerms, ReferenceSlices
+from monitor.model import Ints, Scope, Signal
+from monitor.summaries import SUMMARIES, AnySummary, Category, Numeric, Rate
+from monitor.summaries.category import OTHER_KEY
+from monitor.windows import SLICES
+
+_ARRAYS: tuple[tuple[str, type[np.int64 | np.float64]], ...] = (
+    ("number", np.int64),
+    ("shares", np.float64),
+    ("units", np.float64),
+    ("seen", np.float64),
+    ("within", np.float64),
+    ("mean", np.float64),
+    ("lag_weights", np.float64),
+    ("shared", np.float64),
+)
+BINS = 16
+"""Quantile bins of a numeric signal."""
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesReference:
+    """What normal looks like for one signal of one scope."""
+
+    scope: Scope
+    signal: Signal
+    summary: AnySummary
+    slices: Mapping[int, ReferenceSlices]
+    """By window size; vectors have `vectors` in their place."""
+    vectors: Mapping[int, VectorNull] = field(default_factory=dict)
+    unsteady: bool = False
+    """Whether the halves of the learning period differ by more than chance and by more than matters."""
+
+    def known(self, size: int) -> float:
+        """Units that the reference is known by; of samples their effective number."""
+        if size in self.vectors:
+            return self.vectors[size].known
+        rows = self.slices[size]
+        return min(rows.total, 1 / rows.inverse) if self.summary.cells.sampled and rows.inverse else rows.total
+
+    @property
+    def n(self) -> int:
+        return self.summary.n
+
+    @cached_property
+    def cells(self) -> Ints:
+        """Upper keys of the quantile bins but the last (numeric), the known values (category), or 0 (rate)."""
+        return coarse_cells(self.summary)
+
+    def place(self, keys: Ints) -> Ints:
+        """The bin of each key."""
+        return place_keys(self.signal, self.cells, keys)
+
+    @property
+    def bins(self) -> int:
+        return len(self.cells) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class VectorNull:
+    """What the slices of a reference say of one vector signal: all that a window needs to be held against it."""
+
+    terms: NullTerms
+    known: float
+    """Effective number of records of the reference."""
+    slices: int
+    """Slices that the terms come from."""
+
+    def dump(self) -> tuple[list[float], bytes, bytes, float, int]:
+        scalars = [float(getattr(self.terms, name)) for name in _SCALARS]
+        return scalars, self.terms.between.tobytes(), self.terms.lag_weights.tobytes(), self.known, self.slices
+
+    @classmethod
+    def load(cls, packed: Sequence[Any]) -> VectorNull:
+        scalars, between, lag_weights, known, slices = packed
+        values = {name: np.asarray(value) for name, value in zip(_SCALARS, scalars, strict=True)}
+        arrays = {"between": np.frombuffer(between), "lag_weights": np.frombuffer(lag_weights)}
+        return cls(NullTerms(**values, **arrays), known, slices)
+
+
+_SCALARS = tuple(f.name for f in fields(NullTerms) if f.name not in {"between", "lag_weights"})
+
+
+def never_logged(name: str, summary: AnySummary) -> bool:
+    """Whether a signal says of every record of a reference that a field is missing.
+
+    Such a field is not part of this log; a series that watched for its absence would only spend budget.
+
+    >>> from monitor.summaries import Counts
+    >>> always = Rate(Counts(np.array([1]), np.array([300])))
+    >>> never_logged("cost_missing", always), never_logged("error", always)
+    (True, False)
+    """
+    return name.endswith("_missing") and isinstance(summary, Rate) and summary.successes == summary.n
+
+
+def coarse_cells(summary: AnySummary) -> Ints:
+    """What separates the bins of a signal, given its summary over the whole reference."""
+    if isinstance(summary, Numeric):
+        reached = np.cumsum(summary.cells.mass) / max(summary.n, 1)
+        cuts = np.searchsorted(reached, np.arange(1, BINS) / BINS - 1e-12)
+        edges: Ints = (
+            np.unique(summary.cells.keys[np.minimum(cuts, len(reached) - 1)]) if summary.n else np.empty(0, int)
+        )
+        return edges[:-1] if len(edges) and edges[-1] == summary.cells.keys[-1] else edges
+    if isinstance(summary, Category):
+        known: Ints = summary.cells.keys[summary.cells.keys != OTHER_KEY]
+        return known
+    return np.zeros(1, np.int64)
+
+
+def place_keys(signal: Signal, cells: Ints, keys: Ints) -> Ints:
+    """The bin of each key: by upper edge, or for categories by equality, the last bin being all others."""
+    at = np.searchsorted(cells, keys)
+    if signal.kind != "category" or not len(cells):
+        return at.astype(np.int64)
+    hit = cells[np.minimum(at, len(cells) - 1)] == keys
+    return np.where(hit, at, len(cells)).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeReference:
+    """The frozen reference of one stream or segment."""
+
+    scope: Scope
+    begin: int
+    end: int
+    slices: Mapping[int, int]
+    """Window size -> whole slices of it."""
+    volume: Mapping[int, tuple[float, float, float]]
+    """Window size -> least, mean and greatest number of records in a window."""
+    series: Mapping[str, SeriesReference]
+
+    @property
+    def unsteady(self) -> list[str]:
+        """Signals that were not the same in both halves of the learning period."""
+        return [name for name, series in self.series.items() if series.unsteady]
+
+    def ends(self, size: int) -> int:
+        """End of the last whole slice of a window size."""
+        length = size // SLICES
+        return self.end // length * length
+
+    def begins(self, size: int) -> int:
+        """Start of the first slice of a window size."""
+        length = size // SLICES
+        return self.begin // length * length
+
+    def apart(self, size: int, now: int) -> bool:
+        """Whether the window of `size` that ends at `now` lies wholly behind the reference or before it."""
+        return now - size >= self.ends(size) or now <= self.begins(size)
+
+    @property
+    def signals(self) -> list[str]:
+        """What it says something of: signals, and volume."""
+        return [*self.series, *(["volume"] if self.volume else [])]
+
+    def without(self, signals: Collection[str]) -> ScopeReference:
+        """What is left of it for those that are held against another one for some signals."""
+        left = {name: series for name, series in self.series.items() if name not in signals}
+        return replace(self, volume={} if "volume" in signals else self.volume, series=left)
+
+    def dump(self) -> bytes:
+        """Packed; versioned by its first entry."""
+        kinds = {cls: kind for kind, cls in SUMMARIES.items()}
+        series = [
+            (
+                s.signal,
+                kinds[type(s.summary)],
+                s.summary.dump(),
+                [(size, _pack_slices(rows)) for size, rows in s.slices.items()],
+                [(size, null.dump()) for size, null in s.vectors.items()],
+                s.unsteady,
+            )
+            for s in self.series.values()
+        ]
+        return msgspec.msgpack.encode(
+            (3, self.scope, self.begin, self.end, list(self.slices.items()), list(self.volume.items()), series)
+        )
+
+    @classmethod
+    def load(cls, data: bytes) -> ScopeReference:
+        """The inverse of `dump`. Raises ValueError for another version."""
+        version, names, begin, end, slices, volume, packed = msgspec.msgpack.decode(data)
+        if version != 3:
+            raise ValueError(f"a reference of version {version}; this driftd reads version 3")
+        scope, series = Scope(*names), {}
+        for raw, kind, summary, sizes, nulls, unsteady in packed:
+            signal = msgspec.convert(raw, Signal)
+            rows = {size: _unpack_slices(row) for size, row in sizes}
+            vectors = {size: VectorNull.load(null) for size, null in nulls}
+            whole = SUMMARIES[kind].load(summary)
+            series[signal.name] = SeriesReference(scope, signal, whole, rows, vectors, unsteady)
+        return cls(scope, begin, end, dict(slices), {size: tuple(v) for size, v in volume}, series)
+
+
+def mismatch(reference: ScopeReference, signals: Mapping[str, Signal]) -> list[str]:
+    """Why windows of `signals` cannot be held against a reference, one sentence a signal; empty where they can.
+
+    >>> from monitor.summaries import Counts
+    >>> error = SeriesReference(Scope("bot"), Signal("error", "rate"), Rate(Counts()), {})
+    >>> reference = ScopeReference(Scope("bot"), 0, 1, {}, {}, {"error": error})
+    >>> mismatch(reference, {"error": Signal("error", "category")})
+    ['error: of kind rate in the reference, of kind category now']
+    """
+    return differing({name: series.signal for name, series in reference.series.items()}, signals)
+
+
+def differing(signals: Mapping[str, Signal], measured: Mapping[str, Signal]) -> list[str]:
+    """The same of the signals of a reference."""
+    problems = []
+    for name, then in signals.items():
+        now = measured.get(name)
+        if now is None:
+            problems.append(f"{name}: the reference has it, nothing measures it now")
+        elif then.kind != now.kind:
+            problems.append(f"{name}: of kind {then.kind} in the reference, of kind {now.kind} now")
+        elif then.kind == "vector" and then.size != now.size:
+            problems.append(f"{name}: the reference has vectors of {then.size} entries, the model now makes {now.size}")
+        elif then.fingerprint != now.fingerprint:
+            problems.append(
+                f"{name}: the reference was made with another embedding model, {then.fingerprint or 'an unnamed one'}, "
+                f"not with {now.fingerprint or 'an unnamed one'}"
+            )
+        elif (then.scale, then.sample) != (now.scale, now.sample):
+            problems.append(f"{name}: the reference measured it on another scale or on another part of the records")
+    return problems
+
+
+def _pack_slices(rows: ReferenceSlices) -> tuple[list[bytes], float, float]:
+    return [getattr(rows, name).astype(kind).tobytes() for name, kind in _ARRAYS], rows.total, rows.inverse
+
+
+def _unpack_slices(packed: tuple[list[bytes], float, float]) -> ReferenceSlices:
+    arrays, total, inverse = packed
+    number, shares, units, seen, within, mean, lags, shared = (
+        np.frombuffer(data, kind) for data, (_, kind) in zip(arrays, _ARRAYS, strict=True)
+    )
+    bins = len(mean)
+    return ReferenceSlices(
+        number.astype(np.int64),
+        shares.reshape(-1, bins).astype(np.float64),
+        units.astype(np.float64),
+        seen.astype(np.float64),
+        within.reshape(bins, bins).astype(np.float64),
+        mean.astype(np.float64),
+        total,
+        lags.astype(np.float64),
+        inverse,
+        shared.astype(np.float64),
+    )
