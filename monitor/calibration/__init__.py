@@ -10,7 +10,7 @@ which unit j has part A_j, then differs from the reference with covariance
     C = W sum A_j^2 + sum over |l| < LAGS of B_l sum w_s w_(s+l),      summed over window and reference,
 
 whatever the traffic and whether all units are scored or a sample. Of a unit in several slices only a part of W stays
-the same, which is estimated with B; sum A_j^2 has its products of two slices weakened by it.
+the same; sum A_j^2 has its products of two slices weakened by it.
 
 A quadratic statistic d'Dd of the difference d is then a weighted sum of chi-squares, the weights being the eigenvalues
 of DC. Two moments, tr(DC) and tr(DCDC), and the greatest eigenvalue are estimated; tr(DCDC) leaves out the products of

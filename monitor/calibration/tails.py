@@ -50,7 +50,9 @@ def null_moments(
     kernel = BOTH_SIDES * (np.stack(lags, axis=1) + terms.lag_weights)
     even = BOTH_SIDES * ((LAGS - np.arange(LAGS)) / LAGS**2 + terms.lag_weights)
     own = (share**2 / np.maximum(seen, 1)).sum(axis=1) + terms.inverse + terms.shared
-    own = own if shared is None else own + terms.stays * shared
+    most = own  # what is alike in a session lies in few directions: there all of W stays
+    if shared is not None:
+        own, most = own + terms.stays * shared, own + shared
     between = np.where(terms.within > 0, np.maximum((kernel * terms.between).sum(axis=1), 0), 0)
     usable = (terms.nominal > 0) & (between > 0)
     ratio = np.where(usable, between / np.where(usable, terms.nominal, 1), 0)
@@ -58,12 +60,12 @@ def null_moments(
     cross = np.where(usable, ratio * terms.cross, like_within * terms.within_square)
     square = np.where(usable, ratio**2 * terms.square, like_within**2 * terms.within_square)
     trace = own * terms.within + between
-    total = own**2 * terms.within_square + 2 * own * cross + square
+    total = most**2 * terms.within_square + 2 * most * cross + square
     total = np.clip(total, trace**2 / terms.rank, trace**2)
     along = ratio * np.maximum(terms.lead_between, 0)
     if np.any(terms.within_cube):  # many directions: by noise alone one seems greater than all together
         along = np.minimum(along, between)
-    lead = own * terms.lead_within + along
+    lead = most * terms.lead_within + along
     lead = np.asarray(np.clip(lead, total / np.maximum(trace, 1e-300), trace), np.float64)
     noise = terms.noise * (kernel.sum(axis=1) / even.sum(axis=1)) ** 2
     if np.any(terms.within_cube):

@@ -113,13 +113,12 @@ def _terms(slices: ReferenceSlices, x: Floats, within: Floats, square: float, ra
     inverse_seen = float((units / slices.seen[live]).sum() / units.sum())
     pairs, weight, between = _lag_products(number, units, u)
     between[0] -= trace * inverse_seen
-    stays = _stays(between, slices, trace)
-    between -= trace * stays * slices.shared
-    shrink = _shrinkage(between, slices, trace, stays)
+    between -= trace * slices.stays * slices.shared
+    shrink = _shrinkage(between, slices, trace)
     between += shrink * trace
     kernel = BOTH_SIDES * ((LAGS - np.arange(LAGS)) / LAGS**2 + slices.lag_weights)
     link = _link(pairs, weight, kernel, len(u))
-    own = shrink * kernel.sum() - kernel[0] * inverse_seen - stays * float(kernel @ slices.shared)
+    own = shrink * kernel.sum() - kernel[0] * inverse_seen - float(kernel @ slices.shared)
     y = link @ u
     across = _across(u, within, y)
     lead_within, lead_between = _lead(u, link, within, own)
@@ -136,8 +135,8 @@ def _terms(slices: ReferenceSlices, x: Floats, within: Floats, square: float, ra
         rank=np.asarray(rank),
         lag_weights=slices.lag_weights,
         inverse=np.asarray(slices.inverse),
-        stays=np.asarray(stays),
-        shared=np.asarray(stays * float(BOTH_SIDES * slices.lag_weights @ slices.shared)),
+        stays=np.asarray(slices.stays),
+        shared=np.asarray(slices.stays * float(BOTH_SIDES * slices.lag_weights @ slices.shared)),
     )
 
 
@@ -165,21 +164,12 @@ def _link(pairs: Sequence[tuple[Ints, Ints]], weight: Floats, kernel: Floats, co
     return link
 
 
-def _stays(between: Floats, slices: ReferenceSlices, trace: float) -> float:
-    """The part of W that explains best (least squares over lags) how slices correlate by the units that they share."""
-    shared = slices.shared[1:]
-    if trace <= 0 or not shared.any():
-        return 0.0
-    explained = (between[1:] / trace + slices.inverse) @ shared / (shared @ shared)
-    return float(np.clip(explained, 0, 1))
-
-
-def _shrinkage(between: Floats, slices: ReferenceSlices, trace: float, stays: float) -> float:
+def _shrinkage(between: Floats, slices: ReferenceSlices, trace: float) -> float:
     """Residuals about the reference's own mean are too small by that mean's variance, here as a multiple of W."""
     if trace <= 0:  # a constant: nothing differs between units
         return 0.0
     share = BOTH_SIDES * slices.lag_weights
-    variance = slices.inverse + float(share @ (between / trace + stays * slices.shared))
+    variance = slices.inverse + float(share @ (between / trace + slices.stays * slices.shared))
     return max(variance, 0.0) / max(1 - float(share.sum()), 0.25)
 
 

@@ -36,6 +36,8 @@ class ReferenceSlices:
     """sum w_s^2/k_s over the whole reference."""
     shared: Floats = field(default_factory=lambda: np.zeros(LAGS))
     """sum over units of a_js a_jt for slices that lag apart (summaries.units), 0 at lag 0. Shape (LAGS,)."""
+    stays: float = 0.0
+    """The part of W that stays the same from slice to slice in a unit that lies in both."""
 
 
 def multinomial_within(shares: Floats, units: Floats) -> Floats:

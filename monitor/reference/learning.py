@@ -13,7 +13,7 @@ from monitor.calibration import LAGS, NullTerms, ReferenceSlices, vector_terms, 
 from monitor.model import Floats, Ints, Scope, Signal
 from monitor.reference.series import ScopeReference, SeriesReference, VectorNull, coarse_cells, never_logged, place_keys
 from monitor.reference.steady import Powers, halves_differ, vectors_differ
-from monitor.reference.units import lag_sum, sampled_within, unit_within
+from monitor.reference.units import lag_sum, part_that_stays, sampled_within, unit_within
 from monitor.summaries import AnySummary, Vector
 from monitor.summaries.units import UnitParts, shared_by_lag
 from monitor.summaries.vector import FEATURES, ROWS, farthest
@@ -171,7 +171,8 @@ class Learning:
             within = unit_within(signal, slices, cells, shares, units)
         shared = shared_by_lag(number, units, [UnitParts.of(found) for found in slices], LAGS)
         rows = self._rows(size, number, shares=shares, units=units, seen=seen, within=within, mean=mean)
-        return replace(rows, shared=shared)
+        stays = part_that_stays(slices, shares, seen, float(np.trace(within)))
+        return replace(rows, shared=shared, stays=stays)
 
     def _vectors(self, size: int, signal: Signal) -> tuple[ReferenceSlices, Powers, float]:
         """Features in the place of shares, what `vector_within` says of W, and how far the farthest unit is."""
@@ -191,7 +192,8 @@ class Learning:
         far = float(np.sqrt(farthest(rows, mean)))
         shared = shared_by_lag(number, units, [UnitParts.of(v.cells) for _, v in held], LAGS)
         slices = self._rows(size, number, shares=shares, units=units, seen=seen, within=within, mean=mean)
-        return replace(slices, shared=shared), powers, far
+        stays = part_that_stays([v.cells for _, v in held], shares, seen, float(np.trace(within)))
+        return replace(slices, shared=shared, stays=stays), powers, far
 
     def _rows(
         self,

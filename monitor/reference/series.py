@@ -239,12 +239,13 @@ def differing(signals: Mapping[str, Signal], measured: Mapping[str, Signal]) -> 
     return problems
 
 
-def _pack_slices(rows: ReferenceSlices) -> tuple[list[bytes], float, float]:
-    return [getattr(rows, name).astype(kind).tobytes() for name, kind in _ARRAYS], rows.total, rows.inverse
+def _pack_slices(rows: ReferenceSlices) -> tuple[list[bytes], float, float, float]:
+    arrays = [getattr(rows, name).astype(kind).tobytes() for name, kind in _ARRAYS]
+    return arrays, rows.total, rows.inverse, rows.stays
 
 
-def _unpack_slices(packed: tuple[list[bytes], float, float]) -> ReferenceSlices:
-    arrays, total, inverse = packed
+def _unpack_slices(packed: tuple[list[bytes], float, float, float]) -> ReferenceSlices:
+    arrays, total, inverse, stays = packed
     number, shares, units, seen, within, mean, lags, shared = (
         np.frombuffer(data, kind) for data, (_, kind) in zip(arrays, _ARRAYS, strict=True)
     )
@@ -260,4 +261,5 @@ def _unpack_slices(packed: tuple[list[bytes], float, float]) -> ReferenceSlices:
         lags.astype(np.float64),
         inverse,
         shared.astype(np.float64),
+        stays,
     )

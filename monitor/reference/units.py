@@ -13,6 +13,8 @@ from monitor.summaries import Counts
 
 SAMPLE = 2048
 """Units from which the covariance within slices is taken where units are sessions."""
+_ALONE = 0.95
+"""Where units have hardly more than one record each, nothing tells what stays the same: all is taken to."""
 
 
 def unit_within(signal: Signal, slices: Sequence[Counts], cells: Ints, shares: Floats, units: Floats) -> Floats:
@@ -47,6 +49,41 @@ def sampled_within(signal: Signal, slices: Sequence[Counts], cells: Ints, shares
         total += spread * known / (known - 1) / float((records**2).sum() + loose.sum()) * known
         weight += known
     return total / max(weight, 1.0)
+
+
+def part_that_stays(
+    slices: Sequence[Counts], shares: Floats, seen: Floats, trace: float, *, length: float = 1.0
+) -> float:
+    """The part of W that stays the same in a session from slice to slice.
+
+    Records of one session have the variance w about what the session is about, and sessions b: a record has b + w, and
+    the mean of the m records that a unit has in a slice b + w/m. With W known, and how records differ, b/W follows.
+
+    Parameters
+    ----------
+    shares, seen : means and effective number of units of each slice, shapes (R, r) and (R,)
+    trace : tr W
+    length : mean squared length of a record's value; 1 of bins and of features
+
+    """
+    if trace <= 0 or not any(len(found.session) for found in slices):
+        return 0.0
+    weight = seen / max(float(seen.sum()), 1e-300)
+    by_record = float(weight @ (length - (shares**2).sum(axis=1) + trace / np.maximum(seen, 1)))
+    fewer = float(weight @ [_mean_of_inverse(found) for found in slices])
+    if fewer > _ALONE:
+        return 1.0
+    return float(np.clip((trace - fewer * by_record) / (1 - fewer) / trace, 0, 1))
+
+
+def _mean_of_inverse(found: Counts) -> float:
+    """Mean over the units of a slice of 1/m; of a sample, where units weigh by m^2, sum m over sum m^2."""
+    if found.sampled:
+        return found.effective / max(found.n, 1)
+    kept, row = np.unique(found.session, return_inverse=True)
+    units, loose = max(found.units(), 1), found.loose
+    inverse = float((1 / np.bincount(row, found.session_counts)).mean()) if len(kept) else 0.0
+    return (inverse * (units - loose) + loose) / units
 
 
 def _units_of(signal: Signal, found: Counts, cells: Ints) -> tuple[Floats, Floats, Floats]:

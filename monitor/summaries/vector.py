@@ -243,11 +243,9 @@ class Vector:
         return self.alike / self.cells.squares if self.n else float("nan")
 
     def slim(self, rows: int) -> Self:
-        """What tells how slices differ and nothing else: features, their weight and at most `rows` units."""
-        cells = replace(self.cells, inside_keys=_no_sums(), inside_counts=_no_sums(), session=self.order[:0])
-        cells = replace(cells, session_keys=_no_sums(), session_counts=_no_sums())
+        """What tells how slices differ and nothing else: features, their weight, sessions and at most `rows` units."""
         kept = replace(self, order=self.order[:rows], sizes=self.sizes[:rows], rows=self.rows[:rows])
-        return replace(kept, cells=cells, sums=_no_sums(), moments=_no_sums())
+        return replace(kept, sums=_no_sums(), moments=_no_sums())
 
     def merge(self, other: Self) -> Self:
         return self.merged([self, other])
