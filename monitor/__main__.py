@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from monitor import __version__, reference_commands
-from monitor.terminal import failures, few, opened, progress, stop, table
+from monitor.terminal import failures, few, opened, printable, progress, say, stop, table
 
 if TYPE_CHECKING:
     from monitor.acceptance import Acceptance
@@ -93,12 +93,17 @@ def _report(outcome: Outcome, out: Path) -> None:
     records = outcome.summary["records"]
     fates = ", ".join(f"{name} {count:,}" for name, count in records.items())
     seconds, rate = outcome.summary["seconds"], outcome.summary["records_per_second"]
-    for line in (
-        f"{sum(records.values()):,} records in {seconds:.1f} s ({rate:,.0f} records/s): {fates}",
-        *(f"note: {notice}" for notice in outcome.summary["notices"]),
-        f"written to {out}",
-    ):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    remarks = ", ".join(f"{name} {count:,}" for name, count in outcome.summary["scoring"].items())
+    refused = (out / "rejects.jsonl").stat().st_size > 0
+    say(
+        [
+            f"{sum(records.values()):,} records in {seconds:.1f} s ({rate:,.0f} records/s): {fates}",
+            *([f"what was refused, with reasons: {out / 'rejects.jsonl'}"] if refused else []),
+            *([f"not measured, or not wholly: {remarks}"] if remarks else []),
+            *(f"note: {notice}" for notice in outcome.summary["notices"]),
+            f"written to {out}",
+        ]
+    )
 
 
 @app.command()
@@ -109,12 +114,11 @@ def check(
 
     Exit: 0 nothing is wrong, 2 something is.
     """
-    from monitor.app import reference_file  # noqa: PLC0415
+    from monitor.app import make_engine  # noqa: PLC0415
     from monitor.config import load  # noqa: PLC0415
 
     with failures():
-        settings = load(config)
-        reference_file(settings, settings.signals.measured())
+        make_engine(load(config))  # as a replay makes it, with the model that it would load
     typer.echo(f"{config}: ok")
 
 
@@ -139,12 +143,10 @@ def status(
         *(f"note: {notice}" for notice in notices),
     ]
     store.close()
-    console = Console()
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    say(lines)
     columns = ("since", "rule", "state", "severity", "stream", "segment", "signals")
     rows = [(f"{since[:19]}Z", *named, few(signals.split(", "))) for *named, since, signals in live]
-    console.print(table("live alerts" if live else "no live alerts", columns, rows))
+    Console().print(table("live alerts" if live else "no live alerts", columns, rows))
 
 
 def _acceptance(said: Acceptance) -> str:
@@ -169,17 +171,17 @@ def explain(
     store = opened(out)
     found: dict[str, list[AlertChange]] = {}
     for change in store.changes():
+        name = printable(change.key.name)  # as it is told, it can be asked for
         if change.state in {"pending", "firing"} and change.reason != "joined":
-            found[change.key.name] = []
-        found.setdefault(change.key.name, []).append(change)
+            found[name] = []
+        found.setdefault(name, []).append(change)
     store.close()
     if alert not in found:
         stop(2, f"there is no alert {alert!r}; there are: {', '.join(sorted(found)) or 'none'}")
     for change in found[alert]:
         reason = "" if change.reason == change.state else f" ({change.reason})"
-        typer.echo(f"{format_time(change.at)[:19]}Z {change.state}{reason}: {change.summary}")
-        for line in (change.explanation or "").splitlines():
-            typer.echo(f"  {line}")
+        told = [f"  {line}" for line in (change.explanation or "").split("\n") if line]
+        say([f"{format_time(change.at)[:19]}Z {change.state}{reason}: {change.summary}", *told])
 
 
 @app.command()

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from io import BufferedIOBase
 from pathlib import Path
 from time import monotonic
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 
@@ -127,7 +128,7 @@ def replay(
     resume: bool,
     on_commit: Callable[[Pipeline], None] = lambda _: None,
     on_step: Callable[[Step], None] = lambda _: None,
-    stdin: BinaryIO | None = None,
+    stdin: BufferedIOBase | None = None,
 ) -> Outcome:
     """Run finished logs through the pipeline and leave the result's files in `out`.
 
@@ -190,7 +191,9 @@ class _NoLogs:
         """Nothing to let go of."""
 
 
-def open_logs(config: Config, logs: Sequence[str], *, growing: bool = False, stdin: BinaryIO | None = None) -> Source:
+def open_logs(
+    config: Config, logs: Sequence[str], *, growing: bool = False, stdin: BufferedIOBase | None = None
+) -> Source:
     """The source of the logs named on the command line. Raises UsageError."""
     if not logs:
         return _NoLogs()

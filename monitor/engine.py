@@ -168,6 +168,11 @@ class Engine:
         hidden, given = self.baselines.hidden(), self.baselines.begin(closed)
         for reference in given:  # nothing of it is in any window yet
             notices += self._join(reference, self.judges, None)
+            if reference.begin < closed.end and closed.start < reference.end:
+                notices.append(
+                    f"reference: {_named(reference.scope)}: the file learned from {format_time(reference.begin)} to "
+                    f"{format_time(reference.end)}; windows with a part of that time are not judged"
+                )
         if given:
             self._split_budget()
         return sorted(hidden - self.baselines.hidden(), key=lambda scope: key_of(scope, ""))
@@ -186,9 +191,7 @@ class Engine:
         """Hold windows against a reference from now on, with the slices that they hold already."""
         if not self.baselines.apart(reference.scope):
             return []
-        scope = reference.scope
-        name = scope.stream if scope.segment is None else f"{scope.stream}, {scope.segment}"
-        notices = []
+        notices, name = [], _named(reference.scope)
         for size in self.plan.sizes:
             length = size // SLICES
             if reference.slices[size] < LEAST_WINDOWS * SLICES:
@@ -407,6 +410,10 @@ class Engine:
                 judge.rates.restore(held[table, str(size)])
         if self.baselines.references:
             self._split_budget()
+
+
+def _named(scope: Scope) -> str:
+    return scope.stream if scope.segment is None else f"{scope.stream}, {scope.segment}"
 
 
 def _graver(anchor: Reading, rolling: Reading | None) -> Reading:

@@ -170,7 +170,8 @@ class Signal(msgspec.Struct, frozen=True):
     sample: bool = False
     """Measured on a sample of the exchanges of each slice, not on every record."""
     fingerprint: str = ""
-    """Vectors only: which model with which settings made them; those of two are never added or compared."""
+    """What decides how it is measured, where that can be set: of vectors which model with which settings made them, of
+    others an operating point or a field. What was measured in two ways is never added or compared."""
     size: int = 0
     """Vectors only: entries of one vector."""
 

@@ -80,6 +80,7 @@ class Pipeline:
         self._advance(self._passed())
         if close:
             self._close_all()
+            self._note_what_the_decoder_saw(last=True)
         self.commit()
 
     def _wanted(self) -> list[str]:
@@ -206,8 +207,9 @@ class Pipeline:
             self._advance(-(-end // coarsest) * coarsest, partial_from=self.admission.watermark)
 
     def _note(self, notices: Sequence[str]) -> None:
-        self.notices += notices
-        self._pending.notices += notices
+        said = [str(notice) for notice in self.engine.redact(notices)]  # a field may be named by an address
+        self.notices += said
+        self._pending.notices += said
 
     # ---- state ------------------------------------------------------------------------------------------------------
 
@@ -238,9 +240,9 @@ class Pipeline:
         self._pending, self._committed = _Pending(), time.monotonic()
         self.on_commit(self)
 
-    def _note_what_the_decoder_saw(self) -> None:
+    def _note_what_the_decoder_saw(self, *, last: bool = False) -> None:
         """What the decoder noticed, each once: a decoder of another run may have seen it first at another place."""
-        for notice in self._decoder.notices():
+        for notice in self._decoder.notices(last=last):
             begin = notice.partition(" (first seen at ")[0]
             if not any(text.startswith(begin) for text in self.notices):
                 self._note([notice])

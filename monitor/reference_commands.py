@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from monitor.terminal import failures, few, opened, progress, stop, store_in, table
+from monitor.terminal import failures, few, opened, progress, say, stop, store_in, table
 
 if TYPE_CHECKING:
     from monitor.acceptance import Acceptance, Accepted
@@ -57,7 +57,7 @@ def build(
         temporary.replace(out)
         _show(_read(out), Console())
     for notice in built.notices:
-        Console().print(f"note: {notice}", highlight=False, markup=False, soft_wrap=True)
+        say([f"note: {notice}"])
 
 
 @app.command()
@@ -95,7 +95,7 @@ def diff(
         console.print(f"{len(rows) - len(shown)} more rows with --all", highlight=False)
     for mine, other, file in ((one, two, before), (two, one, after)):
         for line in _only(mine, other):
-            console.print(f"only in {file}: {line}", highlight=False, markup=False, soft_wrap=True)
+            say([f"only in {file}: {line}"])
 
 
 @app.command()
@@ -125,7 +125,7 @@ def accept(
         finally:
             store.close()
     for change in done.changes:
-        typer.echo(f"{change.key.name}: {change.state}, rebaselined")
+        say([f"{change.key.name}: {change.state}, rebaselined"])
     said = done.acceptance
     typer.echo(
         f"from {format_time(said.at)[:19]}Z {few(said.signals)} learn{'s' * (len(said.signals) == 1)} anew, "

@@ -125,26 +125,16 @@ def _read(body: bytes, digits: str, name: str) -> ReferenceFile:
 
 
 def misfits(file: ReferenceFile, sizes: Sequence[int], measured: Mapping[str, Signal]) -> list[str]:
-    """Why windows cannot be held against a file, one sentence each; empty where they can.
-
-    Of vectors whose model is not loaded (no fingerprint, no size) it is not known whether they fit.
-    """
+    """Why windows cannot be held against a file, one sentence each; empty where they can."""
     lacking = [format_duration(size) for size in sizes if size not in file.sizes]
     there = ", ".join(map(format_duration, file.sizes))
     problems = [f"windows of {', '.join(lacking)} are not in it, it has {there}"] if lacking else []
-    known = {name: _as_known(signal, file.signals.get(name)) for name, signal in measured.items()}
-    new = [name for name in known if name not in file.signals]
+    new = [name for name in measured if name not in file.signals]
     return [
         *problems,
         *(f"{name}: it is measured now, the reference lacks it" for name in new),
-        *differing(file.signals, known),
+        *differing(file.signals, measured),
     ]
-
-
-def _as_known(now: Signal, then: Signal | None) -> Signal:
-    if now.kind != "vector" or now.fingerprint or then is None:
-        return now
-    return msgspec.structs.replace(now, fingerprint=then.fingerprint, size=then.size)
 
 
 # ---- two files side by side -----------------------------------------------------------------------------------------

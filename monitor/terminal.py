@@ -40,9 +40,18 @@ def failures() -> Iterator[None]:
         stop(3, f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
 
 
+def printable(text: str) -> str:
+    r"""The text with control characters as escapes: names in a log may hold what a terminal obeys.
+
+    >>> printable("b\x1b[31mot")
+    'b\\x1b[31mot'
+    """
+    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
+
+
 def stop(code: int, text: str) -> NoReturn:
     for line in text.splitlines():
-        typer.echo(f"driftd: {line}", err=True)
+        typer.echo(f"driftd: {printable(line)}", err=True)
     raise typer.Exit(code) from None
 
 
@@ -96,8 +105,14 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> 
     for column in columns:
         made.add_column(column, overflow="fold", no_wrap=column not in _FOLDED)
     for row in rows:
-        made.add_row(*map(escape, row))
+        made.add_row(*(escape(printable(cell)) for cell in row))
     return made
+
+
+def say(lines: Iterable[str]) -> None:
+    """Lines on standard output, as long as they are."""
+    for line in lines:
+        typer.echo(printable(line))
 
 
 def few(names: Sequence[str]) -> str:

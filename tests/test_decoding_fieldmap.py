@@ -363,7 +363,7 @@ def test_a_label_that_says_nothing_is_noted_without_it() -> None:
     decoder.decode(raw(*[msgspec.json.encode({"ts": 0, "f": CANARY})] * 2))
     assert decoder.unknown_fields == {"feedback.label": (2, "log.jsonl:line 1")}
     (notice,) = decoder.notices()
-    assert notice.startswith("feedback.label: ")
+    assert notice.startswith("field 'feedback.label': ")
     assert notice.endswith("(first seen at log.jsonl:line 1)")
     assert CANARY not in notice
 
@@ -872,6 +872,17 @@ def test_a_run_over_a_mapped_log_says_each_notice_once(tmp_path: Path) -> None:
     assert outcome.summary["records"]["bad_field"] == 1
     (reject,) = map(json.loads, (out / "rejects.jsonl").read_text().splitlines())
     assert (reject["detail"], reject["line"]) == ("cost: $.c: Expected `float | null`, got `str`", 8)
+
+
+def test_a_short_log_says_at_its_end_what_matched_nothing(tmp_path: Path) -> None:
+    source = "{kind: files, paths: [x], format: {ts: $.t, prompt: $.reqest}}"
+    config = parse(f"sources: [{source}]\nsignals: {{{QUIET}}}\ncontent: redacted", "f")
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps({"t": 1_793_577_600 + i, "request": "hi"}) + "\n" for i in range(20)))
+    outcome = replay(config, tmp_path / "out", [str(log)], resume=False)
+    assert "format: prompt: $.reqest has matched none of 20 records" in outcome.summary["notices"]
+    growing = replay(config, tmp_path / "more", [str(log)], resume=True)  # there may be more of it
+    assert not any("matched none" in notice for notice in growing.summary["notices"])
 
 
 def test_standard_input_is_read_by_the_map(tmp_path: Path) -> None:

@@ -104,6 +104,14 @@ def summary(out: Path) -> dict[str, Any]:
     return found
 
 
+def test_what_a_terminal_would_obey_is_shown_as_escapes(tmp_path: Path, config: Path, driftd: Run) -> None:
+    path, out, name = tmp_path / "log.jsonl", tmp_path / "out", "b\x1b[31mot\x1b]0;title\x07"
+    path.write_bytes(b"\n".join(record(number, model=name, **{"fi\x1beld": 1}) for number in range(GOOD)) + b"\n")
+    runs = [driftd("replay", "-c", config, "--out", out, path), driftd("status", out), driftd("explain", "a", out)]
+    assert not any("\x1b" in done.out + done.err or "\x07" in done.out + done.err for done in runs)
+    assert "fi\\x1beld" in runs[0].out
+
+
 # ---- bad records: counted by reason, kept aside, and the run goes on ------------------------------------------------
 
 LARGE = record(30, id="large", prompt="x" * 10_000_000)
@@ -535,7 +543,8 @@ def test_an_interrupted_replay_keeps_what_was_committed(tmp_path: Path, config: 
     command = [sys.executable, "-m", "monitor", "replay", "-c", str(config), "--out", str(out), "--resume"]
     assert subprocess.run([*command, path], capture_output=True, check=False).returncode == 0
     before = (out / "summary.json").stat().st_mtime_ns
-    with subprocess.Popen([*command, "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    heeds = ["env", "--default-signal=INT"]  # tests that run in parallel ignore it, and so would what they start
+    with subprocess.Popen([*heeds, *command, "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         assert running.stdin is not None
         running.stdin.write(b" " * 300_000)  # more than a pipe holds: it is being read, and waited for more
         running.stdin.flush()

@@ -58,13 +58,19 @@ class Watched:
     """One stream that has learned from `slices` slices and goes on slice by slice."""
 
     def __init__(
-        self, *, slices: int = 96, records: int = 40, per_session: int = 0, change: Change | None = None
+        self,
+        *,
+        slices: int = 96,
+        records: int = 40,
+        per_session: int = 0,
+        change: Change | None = None,
+        silent: bool = False,
     ) -> None:
         self.rng, self.records, self.per_session, self.number = np.random.default_rng(5), records, per_session, 0
         learning = Learning(BOT, 0, slices * LENGTH, [SIZE])
         self.raw: list[dict[str, Column]] = []
-        for _ in range(slices):
-            learning.take(SIZE, self.draw(change))
+        for i in range(slices):
+            learning.take(SIZE, self.draw(change, 0 if silent and i % 20 else None))
         self.reference: ScopeReference = learning.freeze(ALL)
         self.known, self.raw = self.raw, []
         self.judge = Judge(SIZE, {})
@@ -336,6 +342,15 @@ def test_volume_is_judged_by_its_range(factor: float, verdict: str) -> None:
     watched = Watched(records=40)
     watched.push(SLICES, records=round(40 * factor))
     assert watched.read()["volume"].verdict == verdict
+
+
+def test_a_stream_that_was_often_silent_may_be_silent_again() -> None:
+    """Of too few records to be judged, but an empty window is as empty as some of the reference were."""
+    for often, verdict in ((True, "ok"), (False, "insufficient")):
+        watched = Watched(records=1, silent=often)
+        watched.push(SLICES, records=0)
+        volume = watched.read()["volume"]
+        assert (volume.value, volume.verdict) == (0, verdict)
 
 
 def test_a_partial_window_is_not_judged_for_volume() -> None:

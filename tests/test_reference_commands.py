@@ -66,7 +66,10 @@ def test_build_then_show_then_replay(  # noqa: PLR0917  fixtures
     out = tmp_path / "out"
     done = driftd("replay", "-c", config, "--out", out, log)
     assert done.code == 1, done.err
-    assert json.loads((out / "summary.json").read_text())["reference"]["id"] == file.id
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["reference"]["id"] == file.id
+    overlap = "the file learned from 2026-01-01T00:00:00.000Z to 2026-01-01T00:07:00.000Z; windows with a part of that"
+    assert any(f"reference: bot-0: {overlap} time are not judged" in notice for notice in summary["notices"])
     assert f"reference  {file.id}\n" in driftd("status", out).out
 
 

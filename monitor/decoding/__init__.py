@@ -21,10 +21,10 @@ class Decoder(Protocol):
     unknown_fields: dict[str, tuple[int, str]]
     """Name of a field that nothing reads -> records so far that have it (at least), and where it was seen first."""
 
-    def notices(self) -> list[str]:
+    def notices(self, *, last: bool = False) -> list[str]:
         """What the owner should know of the log so far, each said once.
 
-        A place that depends on where reading began stands in brackets at the end.
+        A place that depends on where reading began stands in brackets at the end. `last`: no records come any more.
         """
         ...
 

@@ -18,9 +18,11 @@ from monitor.decoding.matches import Matches, custom_words
 from monitor.decoding.paths import Find, JsonPath, parse_path
 from monitor.decoding.records import (
     FIELDS,
+    LABEL_FIELD,
     RefusedError,
     accepted_time,
     describe_misfit,
+    label_notices,
     make_records,
     make_reject,
     place,
@@ -107,13 +109,9 @@ class Mapped:
         self._matches = Matches(words)
         self._decode: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]).decode
 
-    def notices(self) -> list[str]:
+    def notices(self, *, last: bool = False) -> list[str]:
         """Paths that match nothing, and labels of feedback that say nothing to us."""
-        feedback = [
-            f"{name}: one that has no score and is not known counts as no feedback (first seen at {first})"
-            for name, (_, first) in self.unknown_fields.items()
-        ]
-        return [*feedback, *self._matches.notices]
+        return [*label_notices(self.unknown_fields), *self._matches.notices(last=last)]
 
     def decode(self, raw: Raw) -> tuple[Records, list[Reject]]:
         """The records of `raw` in its order, and a Reject for each message that is none.
@@ -142,8 +140,8 @@ class Mapped:
         records, generated, unknown = make_records(raw, kept, times, self._complete(fields, len(kept)))
         self.generated_ids += generated
         for index in unknown:
-            count, first = self.unknown_fields.get("feedback.label", (0, place(raw, index)))
-            self.unknown_fields["feedback.label"] = (count + 1, first)
+            count, first = self.unknown_fields.get(LABEL_FIELD, (0, place(raw, index)))
+            self.unknown_fields[LABEL_FIELD] = (count + 1, first)
         return records, [make_reject(raw, index, *refused[index]) for index in sorted(refused)]
 
     def _converted(

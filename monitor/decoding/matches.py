@@ -28,14 +28,13 @@ class Matches:
     def __init__(self, sought: Sequence[str]) -> None:
         self._sought = dict(enumerate(sought))
         self._left = PATIENCE
-        self.notices: list[str] = []
 
     def look(self, columns: Sequence[Sequence[Any]], count: int) -> None:
         """Take note of the next `count` records; a column for all that is looked for, None where it is not there.
 
         >>> matches = Matches(["format: prompt: $.reqest.body", "format: ts: $.ts"])
         >>> matches.look([[None] * 1500, [None] * 999 + [1] * 501], 1500)
-        >>> matches.notices
+        >>> matches.notices()
         ['format: prompt: $.reqest.body has matched none of 1,000 records']
         """
         if not self._left:
@@ -44,5 +43,10 @@ class Matches:
         self._left -= among
         found = {at for at in self._sought if any(value is not None for value in columns[at][:among])}
         self._sought = {at: what for at, what in self._sought.items() if at not in found}
-        if not self._left:
-            self.notices = [f"{what} has matched none of {PATIENCE:,} records" for what in self._sought.values()]
+
+    def notices(self, *, last: bool = False) -> list[str]:
+        """What has matched none of the first PATIENCE records, or of all where they were fewer and no more come."""
+        seen = PATIENCE - self._left
+        if not seen or (self._left and not last):
+            return []
+        return [f"{what} has matched none of {seen:,} records" for what in self._sought.values()]

@@ -17,10 +17,12 @@ from monitor.decoding.matches import Matches, custom_words
 from monitor.decoding.paths import JsonPath
 from monitor.decoding.records import (
     FIELDS,
+    LABEL_FIELD,
     Message,
     RefusedError,
     accepted_time,
     describe_misfit,
+    label_notices,
     make_records,
     make_reject,
     place,
@@ -60,13 +62,14 @@ class Native:
         strict = msgspec.json.Decoder(_StrictMessage).decode
         self._decode: Callable[[bytes], Message] = self._lenient if self._custom else strict
 
-    def notices(self) -> list[str]:
-        """Fields that nothing reads, and paths that match nothing."""
+    def notices(self, *, last: bool = False) -> list[str]:
+        """Fields that nothing reads, labels that are not known, and paths that match nothing."""
         fields = [
             f"field {name!r} is not one of the format's: it is not read (first seen at {first})"
             for name, (_, first) in self.unknown_fields.items()
+            if name != LABEL_FIELD
         ]
-        return [*fields, *self._matches.notices]
+        return [*fields, *label_notices(self.unknown_fields), *self._matches.notices(last=last)]
 
     def decode(self, raw: Raw) -> tuple[Records, list[Reject]]:
         """The records of `raw` in its order, and a Reject for each message that is none.
@@ -94,7 +97,7 @@ class Native:
         records, generated, unknown = make_records(raw, kept, times, fields)
         self.generated_ids += generated
         for at in unknown:
-            self._count_name("feedback.label", place(raw, at))
+            self._count_name(LABEL_FIELD, place(raw, at))
         return records, rejects
 
     def _message(self, raw: Raw, at: int, payload: bytes) -> Message:

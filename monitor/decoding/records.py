@@ -123,6 +123,7 @@ def accepted_time(
 
 # ---- columns --------------------------------------------------------------------------------------------------------
 
+LABEL_FIELD = "feedback.label"
 LABEL_SCORES = {
     **dict.fromkeys(["up", "thumbs_up", "thumbsup", "thumbs up", "positive", "good", "like", "liked", "helpful"], 1.0),
     **dict.fromkeys(["down", "thumbs_down", "thumbsdown", "thumbs down", "negative", "bad", "dislike"], -1.0),
@@ -237,3 +238,12 @@ def _scores(values: Sequence[float | Feedback | None], kept: Sequence[int]) -> t
                     unknown.append(at)
         scores.append(score)  # type: ignore[arg-type]
     return scores, unknown
+
+
+def label_notices(counted: Mapping[str, tuple[int, str]]) -> list[str]:
+    """What is to be said of labels of feedback that say nothing to us, given the counts of a decoder."""
+    if LABEL_FIELD not in counted:
+        return []
+    known = ", ".join(sorted(LABEL_SCORES)[:6])
+    said = f"field {LABEL_FIELD!r}: one that is not {known} or the like, and has no score, counts as no feedback"
+    return [f"{said} (first seen at {counted[LABEL_FIELD][1]})"]

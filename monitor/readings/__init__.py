@@ -237,6 +237,7 @@ class Judge:
             records = sum(found.scopes[scope].records for _, found in window if scope in found.scopes)
             known = math.isfinite(most) and usual >= LEAST_UNITS
             drift = known and (records > factor * most or records < least / factor)
+            usual_silence = records == 0 and least == 0
             yield Reading(
                 at=now,
                 window=self.size,
@@ -252,7 +253,7 @@ class Judge:
                 effect_unit="log of the ratio to the reference's mean",
                 p_value=None,
                 threshold=factor,
-                verdict="drift" if drift else "ok" if known else "insufficient",
+                verdict="drift" if drift else "ok" if known or usual_silence else "insufficient",
                 n=records,
                 units=records,
                 reference_n=round(usual / SLICES * reference.slices[self.size]),

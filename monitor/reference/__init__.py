@@ -17,7 +17,7 @@ from monitor.reference.series import (
     place_keys,
 )
 from monitor.reference.settings import ReferenceSettings
-from monitor.reference.steady import UNSTEADY, halves
+from monitor.reference.steady import UNSTEADY, cut
 
 __all__ = [
     "BINS",
@@ -32,8 +32,8 @@ __all__ = [
     "SeriesReference",
     "VectorNull",
     "coarse_cells",
+    "cut",
     "differing",
-    "halves",
     "kept_starts",
     "mismatch",
     "never_logged",

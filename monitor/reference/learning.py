@@ -12,7 +12,7 @@ import numpy as np
 from monitor.calibration import LAGS, NullTerms, ReferenceSlices, vector_terms, vector_within
 from monitor.model import Floats, Ints, Scope, Signal
 from monitor.reference.series import ScopeReference, SeriesReference, VectorNull, coarse_cells, never_logged, place_keys
-from monitor.reference.steady import Powers, halves_differ, vectors_differ
+from monitor.reference.steady import Powers, bins_differ, vectors_differ
 from monitor.reference.units import lag_sum, part_that_stays, sampled_within, unit_within
 from monitor.summaries import AnySummary, Vector
 from monitor.summaries.units import UnitParts, shared_by_lag
@@ -130,7 +130,7 @@ class Learning:
             return SeriesReference(self.scope, signal, summary, {}, nulls, unsteady)
         cells = coarse_cells(summary)
         slices = {size: self._slices(size, signal, cells) for size in self.sizes}
-        unsteady = halves_differ(signal, slices[self.sizes[0]])
+        unsteady = bins_differ(signal, slices[self.sizes[0]])
         return SeriesReference(self.scope, signal, summary, slices, unsteady=unsteady)
 
     def _volume(self, size: int) -> tuple[float, float, float]:

@@ -41,7 +41,7 @@ class SeriesReference:
     """By window size; vectors have `vectors` in their place."""
     vectors: Mapping[int, VectorNull] = field(default_factory=dict)
     unsteady: bool = False
-    """Whether the halves of the learning period differ by more than chance and by more than matters."""
+    """Whether two parts of the learning period differ by more than chance and by more than matters."""
 
     def known(self, size: int) -> float:
         """Units that the reference is known by; of samples their effective number."""
@@ -145,7 +145,7 @@ class ScopeReference:
 
     @property
     def unsteady(self) -> list[str]:
-        """Signals that were not the same in both halves of the learning period."""
+        """Signals that were not the same throughout the learning period."""
         return [name for name, series in self.series.items() if series.unsteady]
 
     def ends(self, size: int) -> int:
@@ -229,10 +229,15 @@ def differing(signals: Mapping[str, Signal], measured: Mapping[str, Signal]) -> 
             problems.append(f"{name}: of kind {then.kind} in the reference, of kind {now.kind} now")
         elif then.kind == "vector" and then.size != now.size:
             problems.append(f"{name}: the reference has vectors of {then.size} entries, the model now makes {now.size}")
+        elif then.fingerprint != now.fingerprint and now.kind == "vector":
+            problems.append(
+                f"{name}: the reference was made with another embedding model or other settings of it, "
+                f"{then.fingerprint or 'an unnamed one'}, not with {now.fingerprint or 'an unnamed one'}"
+            )
         elif then.fingerprint != now.fingerprint:
             problems.append(
-                f"{name}: the reference was made with another embedding model, {then.fingerprint or 'an unnamed one'}, "
-                f"not with {now.fingerprint or 'an unnamed one'}"
+                f"{name}: measured by {then.fingerprint or 'the default'} in the reference, "
+                f"by {now.fingerprint or 'the default'} now"
             )
         elif (then.scale, then.sample) != (now.scale, now.sample):
             problems.append(f"{name}: the reference measured it on another scale or on another part of the records")

@@ -63,7 +63,8 @@ class Custom:
         self._settings = settings or {}
         self._signals: list[Signal] = []
         for name, custom in self._settings.items():
-            self._signals += [Signal(name, custom.kind, custom.scale), Signal(f"{name}_missing", "rate")]
+            signal = Signal(name, custom.kind, custom.scale, fingerprint=custom.field)
+            self._signals += [signal, Signal(f"{name}_missing", "rate", fingerprint=custom.field)]
 
     @property
     def signals(self) -> Sequence[Signal]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import msgspec
 import numpy as np
 import pydantic
 
@@ -61,7 +62,8 @@ class Toxicity:
 
     @property
     def signals(self) -> Sequence[Signal]:
-        return SIGNALS
+        at = f"{_DEFAULT.model} from {self._threshold:g} on"
+        return [msgspec.structs.replace(s, fingerprint=at) if s.kind == "rate" else s for s in SIGNALS]
 
     def score(self, records: Records) -> Scores:
         """A column for every signal, one entry a record."""

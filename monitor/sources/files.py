@@ -14,8 +14,9 @@ import stat
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Literal, cast
 
 import pydantic
 import xxhash
@@ -130,14 +131,16 @@ class Files:
     all of them at once, a line each.
     """
 
-    def __init__(self, settings: FilesSettings, *, growing: bool = False, stdin: BinaryIO | None = None) -> None:
+    def __init__(self, settings: FilesSettings, *, growing: bool = False, stdin: BufferedIOBase | None = None) -> None:
         self._settings = settings
         self._growing = growing
         self._partitions: dict[str, FilePartition] = {}
         self._open: dict[str, Lines] = {}
         for path in _find(settings.paths):
             if path == STANDARD_INPUT:
-                pieces = iter(partial((stdin or sys.stdin.buffer).read, BLOCK), b"")
+                # Not `read`, which waits for all it was asked for, and hears no Ctrl-C between two waits.
+                given = stdin or cast("BufferedIOBase", sys.stdin.buffer)
+                pieces = iter(partial(given.read1, BLOCK), b"")
                 partition = FilePartition(path, "", "", stream=Stream(pieces))
             else:
                 name = os.fsencode(path).decode("utf-8", "backslashreplace")  # the store keeps no other bytes

@@ -21,6 +21,8 @@ def log_of(folder: Path) -> list[Path]:
             if i % 40 == 0:
                 row["status"] = ADDRESS  # a log may have anything in the place of a category
     messages = lines(rows)
+    # nor in the place of a field's name
+    messages.insert(300, f'{{"ts": {rows[300]["ts"]}, "model": "bot", "{ADDRESS}": 1}}'.encode())
     messages.insert(500, f'{{"id": "no time", "prompt": "{SAID} {ADDRESS}"}}'.encode())
     return [write(folder / "a.jsonl", messages[:1_300]), write(folder / "b.jsonl", messages[1_300:])]
 
