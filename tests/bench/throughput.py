@@ -34,6 +34,12 @@ from monitor.sources.files import Files, FilesSettings
 RUNS = 3
 BATCH = 4096
 PER_SECOND = 1000
+PLAN = {
+    "windows": ["12s"],
+    "reference": {"size": "72s"},
+    "lateness": "0s",
+    "signals": {"language": False, "embedding": False},  # of a sample, whose size does not grow with the records
+}
 _START = 1_795_132_800_000
 
 
@@ -127,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=100_000)
     count = parser.parse_args().records
-    config = Config.model_validate({"windows": ["12s"], "reference": {"size": "72s"}, "lateness": "0s"})
+    config = Config.model_validate(PLAN)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.jsonl"
         write_log(log, count)
@@ -144,7 +150,7 @@ def main() -> None:
 
 def replay_memory(log: Path, folder: Path) -> float:
     """Peak memory in MiB of the command in a process of its own, by the kernel's high-water mark."""
-    (folder / "driftd.yaml").write_text("{windows: [12s], reference: {size: 72s}, lateness: 0s}", encoding="utf-8")
+    (folder / "driftd.yaml").write_bytes(msgspec.json.encode(PLAN))
     arguments = ["replay", "-c", str(folder / "driftd.yaml"), "--out", str(folder / "own"), str(log)]
     code = (
         "import atexit, pathlib, sys; from monitor.__main__ import main;"
