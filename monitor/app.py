@@ -276,6 +276,7 @@ def _write(out: Path, store: Store, pipeline: Pipeline, seconds: float, notices:
             state: sum(c.state == state and c.reason != "joined" for c in changes) for state in ("firing", "resolved")
         },
         "thresholds": _thresholds(pipeline.engine),
+        "false_alarms": _false_alarms(pipeline.engine),
         "notices": [*store.notices(), *notices, *_still_learning(pipeline.engine)],
         "seconds": round(seconds, 3),
         "records_per_second": round(sum(records.values()) / max(seconds, 1e-9), 1),
@@ -290,6 +291,18 @@ def _reference(plan: Plan) -> dict[str, str]:
         return {"kind": plan.reference.kind}
     times = {"from": format_time(plan.file.begin), "to": format_time(plan.file.end)}
     return {"kind": plan.reference.kind, "id": plan.file.id, **times}
+
+
+def _false_alarms(engine: Engine) -> dict[str, Any]:
+    """The budget, what of it is spent, and the false alarms to be expected; none are known before somebody says so."""
+    settings, spending = engine.plan.false_alarms, engine.spending
+    return {
+        "at_most": settings.at_most,
+        "per": format_duration(settings.per),
+        "spent": spending.ratio(settings),
+        "expected": spending.expected,
+        "observed": None,
+    }
 
 
 def _still_learning(engine: Engine) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from monitor.baselines import Baselines
-from monitor.calibration import FalseAlarmSettings
+from monitor.calibration import FalseAlarmSettings, Spending
 from monitor.explain import Moved, explain, moved
 from monitor.model import Alert, AlertChange, AlertKey, Blob, Level, Pieces, Reading, Scope, Scored, Signal, Verdict
 from monitor.readings import LEAST_WINDOWS, Judge, Key, budget_of, key_of, learning_readings
@@ -79,6 +79,7 @@ class Engine:
     """What holds windows against the rolling reference as well."""
     budget: dict[int, dict[bool, float]] = field(default_factory=dict)
     """Window size -> (is a segment's) -> threshold."""
+    spending: Spending = field(default_factory=Spending)
     latest: dict[tuple[int, Key], Reading] = field(default_factory=dict)
     levels: dict[tuple[str, int, Scope, str], Level] = field(default_factory=dict)
     alerts: dict[AlertKey, Alert] = field(default_factory=dict)
@@ -249,11 +250,19 @@ class Engine:
         """Readings of the series whose window is full; of two references that of the graver verdict."""
         budget, begun = self.budget.get(size, {}), self.baselines.begun
         found = self.judges[size].read(now, window, budget, partial=partial)
+        self._spend(size, now, found)
         if self.rolled:
             rolled = self.rolled[size].read(now, window, budget, partial=partial)
+            self._spend(size, now, rolled)
             also = {(reading.scope, reading.signal): reading for reading in rolled}
             found = [_graver(reading, also.get((reading.scope, reading.signal))) for reading in found]
         return [reading for reading in found if reading.window_start >= begun[reading.scope]]
+
+    def _spend(self, size: int, now: int, readings: Sequence[Reading]) -> None:
+        """Each test, of whatever verdict, might have erred with the probability that it may spend."""
+        tested = [reading.segment is not None for reading in readings if reading.p_value is not None]
+        if tested:
+            self.spending.add(now, size // SLICES, sum(self.budget[size][is_segment] for is_segment in tested))
 
     def _learned(self, size: int, now: int, window: Sequence[tuple[int, Slice]]) -> list[Reading]:
         """What is measured of the signals that are being learned."""
@@ -366,6 +375,7 @@ class Engine:
             *rolling,
             Blob("engine", "slices", self.slices.dump()),
             Blob("engine", "time", msgspec.msgpack.encode(self.now)),
+            Blob("engine", "spending", msgspec.msgpack.encode(self.spending)),
             Blob("engine", "baselines", self.baselines.dump()),
             Blob("engine", "latest", msgspec.msgpack.encode(list(self.latest.values()))),
             Blob("engine", "levels", msgspec.msgpack.encode(list(self.levels.values()))),
@@ -381,6 +391,7 @@ class Engine:
             return
         self.slices.restore(held["engine", "slices"])
         self.now = msgspec.msgpack.decode(held["engine", "time"])
+        self.spending = msgspec.msgpack.decode(held["engine", "spending"], type=Spending)
         for (table, key), data in held.items():
             if table == "ring":
                 self.rings.restore(int(key.split(":")[0]), Slice.load(data))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from monitor.calibration import FalseAlarmSettings
 from monitor.engine import Engine, Plan, Step
@@ -93,6 +94,22 @@ def test_state_goes_out_and_comes_back() -> None:
         first.restore([(table, key, data) for (table, key), data in kept.items() if data is not None])
     assert found == expected
     assert any(change.state == "firing" for step in found for change in step.changes)
+
+
+def test_what_is_spent_is_the_sum_over_tests_and_goes_on_after_a_restart() -> None:
+    watched, length = engine(), SECOND
+    watched.add(records(0, 200, cost=None))
+    behind = 84 * SECOND  # the first window that is wholly behind the reference
+    judged = [step.at for step in watched.close(150 * SECOND) if step.at >= behind]
+    alive = watched.budget[WINDOW][False]
+    assert watched.spending.expected == pytest.approx(len(judged) * alive)  # one signal is measured
+    assert watched.spending.ratio(watched.plan.false_alarms) == pytest.approx(1)
+    again = engine()
+    again.restore([(blob.table, blob.key, blob.data) for blob in watched.blobs() if blob.data is not None])
+    for one in (watched, again):
+        list(one.close(200 * SECOND))
+    assert again.spending == watched.spending
+    assert (again.spending.begun, again.spending.last) == (behind - length, 200 * SECOND)
 
 
 def test_a_coarse_window_is_read_once_more_when_it_is_empty() -> None:

@@ -19,7 +19,7 @@ so that noise in B does not pass for spread. The tail comes from the saddlepoint
 as a further chi-square in the denominator.
 """
 
-from monitor.calibration.budget import FalseAlarmSettings, decided, thresholds
+from monitor.calibration.budget import FalseAlarmSettings, Spending, decided, thresholds
 from monitor.calibration.pooling import CELL_UNITS, g_statistic, ladder, pool_bins, pool_small, pooled
 from monitor.calibration.tails import SUPPORTED, NullMoments, critical, needed_shift, null_moments, raised_lead, tail
 from monitor.calibration.terms import FEW_SLICES, NullTerms, null_terms, stack_terms, vector_terms
@@ -34,6 +34,7 @@ __all__ = [
     "NullMoments",
     "NullTerms",
     "ReferenceSlices",
+    "Spending",
     "critical",
     "decided",
     "g_statistic",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -43,6 +44,37 @@ def thresholds(
         }
         for length in lengths
     }
+
+
+@dataclass(slots=True)
+class Spending:
+    """What has been spent of the budget: the error probabilities of all tests so far, added up."""
+
+    expected: float = 0.0
+    """False alarms to be expected if nothing ever changed, at most (union bound)."""
+    begun: int | None = None
+    """Begin of the first slice whose end was judged, in milliseconds."""
+    last: int = 0
+    """The last step at which something was judged."""
+
+    def add(self, now: int, length: int, probability: float) -> None:
+        """Tests were made at `now`, the end of a slice of this length, that may all err together with `probability`."""
+        self.expected += probability
+        self.begun = now - length if self.begun is None else min(self.begun, now - length)
+        self.last = max(self.last, now)
+
+    def ratio(self, settings: FalseAlarmSettings) -> float | None:
+        """Of what the budget allows for the time that was judged, the part that is spent; None before the first test.
+
+        >>> spending = Spending()
+        >>> for day in range(1, 16):
+        ...     spending.add(day * DAY, DAY, 1 / 60)
+        >>> round(spending.ratio(FalseAlarmSettings(at_most=1, per="30d")), 3)
+        0.5
+        """
+        if self.begun is None:
+            return None
+        return self.expected / (settings.at_most * (self.last - self.begun) / settings.per)
 
 
 def decided(p_value: Floats, threshold: Floats, effect: Floats, matters: Floats) -> Flags:
