@@ -358,6 +358,8 @@ class Reading(msgspec.Struct, frozen=True):
     distances: dict[str, float | None] = msgspec.field(default_factory=dict)
     against: str = ""
     """Of a series that is held against two references: which of them says so, `anchor` or `rolling`."""
+    lacks: str = ""
+    """What it would have taken to say more, where the verdict is `insufficient`."""
 
     @property
     def scope(self) -> Scope:

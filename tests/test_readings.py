@@ -13,7 +13,8 @@ import pytest
 from monitor.calibration import FalseAlarmSettings, null_terms, stack_terms
 from monitor.distances import DISTANCES
 from monitor.model import Categories, Column, Floats, Ints, Kind, Reading, Scope, Signal
-from monitor.readings import LEAST_REFERENCE_UNITS, LEAST_UNITS, Judge, budget_of, key_of, learning_readings
+from monitor.readings import Judge, budget_of, key_of, learning_readings
+from monitor.readings.lacking import LEAST_REFERENCE_UNITS, LEAST_UNITS
 from monitor.readings.levels import measure
 from monitor.readings.matters import matters
 from monitor.reference import Learning, ScopeReference
@@ -156,6 +157,7 @@ def test_too_few_units_are_insufficient_whatever_they_show() -> None:
     watched.push(SLICES, doubled, records=3)
     found = watched.read()
     assert found["chars"].units == 36 < LEAST_UNITS
+    assert found["chars"].lacks == "40 units in the window: it has 36, about 2s more at this traffic"
     assert {found[name].verdict for name in ALL} == {"insufficient"}
     watched.push(SLICES, doubled, records=4)
     assert watched.read()["chars"].verdict == "drift"
@@ -165,6 +167,7 @@ def test_a_small_reference_is_insufficient_whatever_is_seen() -> None:
     watched = Watched(slices=96, records=2)
     assert watched.reference.series["chars"].slices[SIZE].total == 192 < LEAST_REFERENCE_UNITS
     watched.push(SLICES, doubled, records=100)
+    assert watched.read()["chars"].lacks == "240 units in the reference: it has 192"
     assert {watched.read()[name].verdict for name in ALL} == {"insufficient"}
 
 
@@ -261,6 +264,25 @@ def joined(raw: Sequence[dict[str, Column]]) -> dict[str, np.ndarray[tuple[int],
                 [column.names[code] for code in column.codes] if isinstance(column, Categories) else column.tolist()
             )
     return {name: np.array(found) for name, found in columns.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "records", "least"), [("error", 200, 0.0125), ("reason", 30, 0.05), ("chars", 60, 0.1)]
+)
+def test_what_a_window_lacks_is_what_more_traffic_gives(name: str, records: int, least: float) -> None:
+    """With as many more units as it says the same change is seen, to a quarter."""
+    short = Watched(slices=288, records=records)
+    short.push(SLICES)
+    reading = short.read({False: 1e-6})[name]
+    assert reading.verdict == "insufficient"
+    assert reading.detectable is not None
+    more = (reading.detectable / least) ** 2
+    assert reading.lacks.endswith(f": this window sees {reading.detectable:.3g}")
+    longer = Watched(slices=288, records=round(records * more))
+    longer.push(SLICES)
+    seen = longer.read({False: 1e-6})[name].detectable
+    assert seen is not None
+    assert seen <= 1.25 * least
 
 
 def test_distances_are_those_of_the_raw_arrays() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from monitor.calibration import SUPPORTED, FalseAlarmSettings, decided, thresholds
 from monitor.distances import DISTANCES
 from monitor.model import Floats, Reading, Scope, Signal, Verdict
+from monitor.readings.lacking import LEAST_REFERENCE_UNITS, LEAST_UNITS, lacking
 from monitor.readings.matters import matters
 from monitor.readings.rates import RateTable, share_of_rare, share_of_yes
 from monitor.readings.shapes import ShapeTable, dense_counts, window_counts
@@ -25,10 +26,6 @@ from monitor.summaries import SUMMARIES, Numeric, Rate
 from monitor.summaries.numeric import grid_values
 from monitor.windows import SLICES, Contents, Slice, add_contents
 
-LEAST_UNITS = 40
-"""Units of a window below which nothing is said."""
-LEAST_REFERENCE_UNITS = 240
-"""Units of a reference below which nothing is said."""
 LEAST_WINDOWS = 6
 """A reference is at least this many windows long."""
 
@@ -279,6 +276,9 @@ class Judge:
         units: int,
         detectable: float | None,
     ) -> Reading:
+        lacks = ""
+        if verdict == "insufficient":
+            lacks = lacking(self.size, units, series.known(self.size), detectable, self._matters(series))
         return Reading(
             at=now,
             window=self.size,
@@ -301,6 +301,7 @@ class Judge:
             reference_slices=self.parts[series.scope, series.signal.name].slices[self.size],
             detectable=detectable,
             tail=tail,
+            lacks=lacks,
         )
 
     def distances(self, window: Sequence[tuple[int, Slice]], wanted: set[Key]) -> dict[Key, dict[str, float | None]]:
