@@ -129,7 +129,7 @@ def _change(part: Moved) -> str:
         return f"at least {abs(reading.effect or 0.0):.0%} of the texts are unlike the reference's"
     before, after = (_figure(value, reading) for value in (reading.reference_value, reading.value))
     effect = "" if reading.effect is None else f", {reading.effect_unit} {reading.effect:+.3g}"
-    return f"{before} before, {after} now{effect}"
+    return f"{before} before, {after} now{effect}" + (f", by its {reading.moved}" if reading.moved else "")
 
 
 def _figure(value: float | None, reading: Reading) -> str:

@@ -360,6 +360,9 @@ class Reading(msgspec.Struct, frozen=True):
     """Of a series that is held against two references: which of them says so, `anchor` or `rolling`."""
     lacks: str = ""
     """What it would have taken to say more, where the verdict is `insufficient`."""
+    moved: str = ""
+    """What of the distribution of a number moved, where the verdict is `drift`: `location`, `spread`, `upper tail` or
+    `lower tail`."""
 
     @property
     def scope(self) -> Scope:

@@ -92,4 +92,6 @@ def test_many_signals_and_segments_are_counted_not_listed() -> None:
 
 
 def test_what_is_unknown_is_said_to_be() -> None:
+    longer = reading(kind="numeric", signal="response_words", value=80.0, reference_value=60.0, moved="upper tail")
+    assert "60 before, 80 now, difference of rates +0.09, by its upper tail (" in explain([Moved(longer, 1.0)], [])
     assert "unknown before, 12.0% now (" in explain([Moved(reading(reference_value=None, effect=None), 0.0)], [])

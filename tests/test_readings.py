@@ -9,6 +9,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
+from scipy import special
 
 from monitor.calibration import FalseAlarmSettings, null_terms, stack_terms
 from monitor.distances import DISTANCES
@@ -264,6 +265,34 @@ def joined(raw: Sequence[dict[str, Column]]) -> dict[str, np.ndarray[tuple[int],
                 [column.names[code] for code in column.codes] if isinstance(column, Categories) else column.tolist()
             )
     return {name: np.array(found) for name, found in columns.items()}
+
+
+MOVES: dict[str, Callable[[Floats], Floats]] = {
+    "location": lambda z: z + 0.3,
+    "spread": lambda z: 1.4 * z,
+    "upper tail": lambda z: np.where(z > 1.1, z + 1.0, z),
+    "lower tail": lambda z: np.where(z < -1.1, z - 1.0, z),
+}
+
+
+@pytest.mark.parametrize("part", MOVES)
+def test_what_of_a_distribution_moved_is_named(part: str) -> None:
+    watched = Watched(records=300)
+    watched.push(SLICES)
+    assert {reading.moved for reading in watched.read().values()} == {""}
+
+    def change(values: dict[str, Column]) -> dict[str, Column]:
+        logs = np.log(numbers(values, "chars"))
+        z = (logs - logs.mean()) / logs.std()
+        odds = special.logit(np.clip(numbers(values, "score"), 1e-6, 1 - 1e-6))
+        moved = {"chars": np.exp(logs.mean() + logs.std() * MOVES[part](z)), "score": special.expit(odds + 0.5)}
+        return values | moved
+
+    watched.push(SLICES, change)
+    found = watched.read()
+    assert (found["chars"].verdict, found["chars"].moved) == ("drift", part)
+    assert (found["score"].verdict, found["score"].moved) == ("drift", "location")
+    assert found["error"].moved == found["reason"].moved == ""
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,7 @@ class Judge:
                 n=int(found.records[row]),
                 units=int(found.units[row]),
                 detectable=_number(found.detectable[row]) if found.records[row] else None,
+                moved=found.moved[row] if verdict == "drift" else "",
             )
             yield reading, bool(found.cells[row] > 1)
 
@@ -275,6 +276,7 @@ class Judge:
         n: int,
         units: int,
         detectable: float | None,
+        moved: str = "",
     ) -> Reading:
         lacks = ""
         if verdict == "insufficient":
@@ -302,6 +304,7 @@ class Judge:
             detectable=detectable,
             tail=tail,
             lacks=lacks,
+            moved=moved,
         )
 
     def distances(self, window: Sequence[tuple[int, Slice]], wanted: set[Key]) -> dict[Key, dict[str, float | None]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from scipy import special
 
 from monitor.calibration import (
     NullTerms,
@@ -33,6 +34,7 @@ from monitor.summaries.numeric import GRID_CELLS, grid_values
 from monitor.windows import SLICES, Slice
 
 _DECILES: Floats = np.arange(1, 10) / 10
+_NORMAL: Floats = special.ndtri(_DECILES)
 _SHIFTS: dict[str, Ints] = {
     "log": np.array([1, 2, 3, 4, 5, 6, 8, 10, 14, 20, 28, 35, 56, 90, 150]),
     "unit": np.array([2, 5, 10, 15, 20, 25, 30, 40, 60, 90, 130, 200, 300, 500, 800]),
@@ -166,6 +168,39 @@ def deciles(dense: Floats, scale: str) -> Floats:
     return np.where(total > 0, values[at], np.nan)
 
 
+def _apart(found: Floats, usual: Floats, scale: str) -> Floats:
+    """How far each decile moved; on a log scale in logarithms, 0 counting as the least positive one. Shape (S, 9)."""
+    if scale == "unit":
+        return found - usual
+    positive = np.where(usual > 0, usual, np.inf).min(axis=1)
+    floor = np.where(np.isinf(positive), 1.0, positive)[:, None]
+    here, there = (np.log(np.where(side > 0, side, floor)) for side in (found, usual))
+    return np.asarray(here - there, np.float64)
+
+
+def moved_part(change: Floats) -> list[str]:
+    """What of each distribution moved, by how far its nine deciles did: its location, its spread, or one of its tails.
+
+    A tail moved if the outermost decile did four times as far as the five in the middle; else the location if the
+    deciles moved by more together than apart (least squares on normal quantiles), else the spread. '' where none moved.
+
+    Parameters
+    ----------
+    change : shape (S, 9)
+
+    >>> moved_part(np.array([np.full(9, 0.2), 0.2 * _NORMAL, np.where(np.arange(9) > 7, 0.5, 0.0), np.zeros(9)]))
+    ['location', 'spread', 'upper tail', '']
+    """
+    together, apart = change.mean(axis=1), change @ _NORMAL / float(_NORMAL @ _NORMAL)
+    middle = np.abs(change[:, 2:7]).max(axis=1)
+    low, high = np.abs(change[:, 0]), np.abs(change[:, 8])
+    tail = np.maximum(low, high) > 4 * middle
+    names = np.where(np.abs(together) >= np.abs(apart) * _NORMAL[-1], "location", "spread")
+    names = np.where(tail & (low < high), "upper tail", np.where(tail & (low >= high), "lower tail", names))
+    still = ~(np.abs(change).max(axis=1) > 0)  # NaN where there is nothing
+    return [str(name) for name in np.where(still, "", names)]
+
+
 @dataclass(frozen=True, slots=True)
 class Shapes:
     """What one pass over the series of a window found. Shape (S,) each."""
@@ -180,6 +215,8 @@ class Shapes:
     units: Ints
     decile: Ints
     """Numeric, log: which decile moved most."""
+    moved: list[str]
+    """Numeric: what of the distribution moved, see `moved_part`; '' of categories."""
     in_other: Floats
     """Categories: share of the reference in the cell that joins all that is too rare to be compared by itself."""
     cells: Ints
@@ -242,7 +279,7 @@ class ShapeTable:
         known = known_units(weight, self.units.seen, np.array([shape.sampled for shape in self.series], np.bool_))
         nulls = [shape.pooled(n) for shape, n in zip(self.series, known.tolist(), strict=True)]
         p_value, needed = self._test(share, total, known, nulls, threshold)
-        value, reference_value, effect, decile = self._effects(counts, share)
+        value, reference_value, effect, decile, moved = self._effects(counts, share)
         return Shapes(
             p_value,
             effect,
@@ -252,6 +289,7 @@ class ShapeTable:
             np.array([found.n for found in counts], np.int64),
             np.array([found.units for found in counts], np.int64),
             decile,
+            moved,
             np.array([null.in_other for null in nulls]),
             np.array([null.cells for null in nulls], np.int64),
         )
@@ -280,34 +318,36 @@ class ShapeTable:
         worst = np.where(total > 0, np.maximum(p_plain, p_scaled), 1.0)
         return worst, (needed_shift(threshold, plain), needed_shift(threshold, scaled))
 
-    def _effects(self, counts: Sequence[Gathered], share: Floats) -> tuple[Floats, Floats, Floats, Ints]:
-        """Value, reference value, effect, and the decile that moved most."""
+    def _effects(self, counts: Sequence[Gathered], share: Floats) -> tuple[Floats, Floats, Floats, Ints, list[str]]:
+        """Value, reference value, effect, the decile that moved most, and what of the distribution moved."""
         count = len(self.series)
         value, reference_value = np.full(count, np.nan), np.full(count, np.nan)
-        effect, decile = np.zeros(count), np.zeros(count, np.int64)
+        effect, decile, moved = np.zeros(count), np.zeros(count, np.int64), [""] * count
         if self.kind == "category":
             width = share.shape[1]
             expected = np.stack([_widened(shape.expected, width) for shape in self.series])
-            return value, reference_value, np.abs(share - expected).sum(axis=1) / 2, decile
+            return value, reference_value, np.abs(share - expected).sum(axis=1) / 2, decile, moved
         for scale in ("log", "unit"):
             rows = np.array([i for i, s in enumerate(self.series) if s.reference.signal.scale == scale], np.int64)
             if not len(rows):
                 continue
             dense = dense_counts([counts[i] for i in rows], scale)
             n = dense.sum(axis=1)
+            found, usual = deciles(dense, scale), np.stack([self.series[i].deciles for i in rows])
+            for row, part in zip(rows.tolist(), moved_part(_apart(found, usual, scale)), strict=True):
+                moved[row] = part
             if scale == "unit":
                 value[rows] = np.where(n > 0, dense @ grid_values("unit") / np.maximum(n, 1), np.nan)
                 reference_value[rows] = [self.series[i].mean for i in rows]
                 effect[rows] = np.where(n > 0, value[rows] - reference_value[rows], 0)
             else:
-                found, usual = deciles(dense, scale), np.stack([self.series[i].deciles for i in rows])
                 positive = np.where(usual > 0, usual, np.inf).min(axis=1)
                 floor = np.where(np.isinf(positive), 1.0, positive)[:, None]
                 change = np.where(n[:, None] > 0, (found - usual) / np.maximum(usual, floor), 0)
                 decile[rows] = np.abs(change).argmax(axis=1)
                 effect[rows] = change[np.arange(len(rows)), decile[rows]]
                 value[rows], reference_value[rows] = found[:, 4], usual[:, 4]
-        return value, reference_value, effect, decile
+        return value, reference_value, effect, decile, moved
 
 
 @dataclass(frozen=True, slots=True)
