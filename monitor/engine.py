@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from monitor.appearances import Appearances
 from monitor.baselines import Baselines
 from monitor.calibration import FalseAlarmSettings, Spending
 from monitor.explain import Moved, explain, moved
@@ -27,7 +28,7 @@ from monitor.sampled import SampledSignals
 from monitor.sampling import SAMPLE, Redact
 from monitor.settings import format_duration, format_time
 from monitor.slices import OpenSlices, StreamSettings
-from monitor.summaries import merged
+from monitor.summaries import AnySummary, merged
 from monitor.windows import SLICES, Contents, Rings, Slice
 
 
@@ -83,6 +84,7 @@ class Engine:
     latest: dict[tuple[int, Key], Reading] = field(default_factory=dict)
     levels: dict[tuple[str, int, Scope, str], Level] = field(default_factory=dict)
     alerts: dict[AlertKey, Alert] = field(default_factory=dict)
+    appearances: Appearances = field(default_factory=Appearances)
     now: int | None = None
     """End of the last slice that was stepped over."""
     _written: set[tuple[str, str]] = field(default_factory=set)
@@ -141,6 +143,7 @@ class Engine:
         if closed is not None:
             self.rings.push(closed)
             come = self._begin(closed, notices)
+            notices += self.appearances.take(closed, self._known_values)
         ended = self.rings.step(now)
         for size, found in ended:
             self._take(size, now, found)
@@ -177,6 +180,11 @@ class Engine:
         if given:
             self._split_budget()
         return sorted(hidden - self.baselines.hidden(), key=lambda scope: key_of(scope, ""))
+
+    def _known_values(self, scope: Scope, signal: str) -> AnySummary | None:
+        """What the reference holds of a signal of all records; a sample misses values that are rare."""
+        part = self.judges[self.plan.sizes[0]].parts.get((scope, signal))
+        return None if part is None or self.plan.signals[signal].sample else part.series[signal].summary
 
     def _take(self, size: int, now: int, found: Slice | None) -> None:
         """A slice of one size ended at `now` (None: it holds no records)."""
@@ -376,6 +384,7 @@ class Engine:
             Blob("engine", "slices", self.slices.dump()),
             Blob("engine", "time", msgspec.msgpack.encode(self.now)),
             Blob("engine", "spending", msgspec.msgpack.encode(self.spending)),
+            Blob("engine", "appearances", self.appearances.dump()),
             Blob("engine", "baselines", self.baselines.dump()),
             Blob("engine", "latest", msgspec.msgpack.encode(list(self.latest.values()))),
             Blob("engine", "levels", msgspec.msgpack.encode(list(self.levels.values()))),
@@ -391,6 +400,7 @@ class Engine:
             return
         self.slices.restore(held["engine", "slices"])
         self.now = msgspec.msgpack.decode(held["engine", "time"])
+        self.appearances = Appearances.load(held["engine", "appearances"])
         self.spending = msgspec.msgpack.decode(held["engine", "spending"], type=Spending)
         for (table, key), data in held.items():
             if table == "ring":

@@ -147,6 +147,43 @@ def test_a_signal_that_was_not_steady_while_it_was_learned_is_named() -> None:
     assert said == [[], ["reference: bot: not steady while it was learned, so that it tells little: chars"]]
 
 
+def reasons(begin: int, seconds: int, names: Sequence[str]) -> Scored:
+    """The same traffic with a category, whose values come in turn."""
+    found = records(begin, seconds, cost=1.0)
+    codes = np.arange(len(found.ts)) % len(names)
+    return replace(found, values={**found.values, "reason": Categories(list(names), codes.astype(np.int32))})
+
+
+def test_a_value_that_the_reference_does_not_hold_is_told_of_once() -> None:
+    def begun() -> Engine:
+        plan = Plan(
+            {**SIGNALS, "reason": Signal("reason", "category")},
+            [WINDOW],
+            StreamSettings(),
+            ReferenceSettings(size="72s"),
+            FalseAlarmSettings(),
+            {},
+            (),
+        )
+        return Engine(plan, SampledSignals(), list)
+
+    watched = begun()
+    watched.add(reasons(0, 100, ["stop", "length"]))
+    assert [n for step in watched.close(100 * SECOND) for n in step.notices] == []
+    watched.add(reasons(100 * SECOND, 3, ["stop", "filter"]))
+    (said,) = [n for step in watched.close(102 * SECOND) for n in step.notices]
+    assert said.startswith(
+        "bot: reason 'filter' appeared between 1970-01-01T00:01:40.000Z and 1970-01-01T00:01:41.000Z"
+    )
+    again = begun()
+    again.restore([(blob.table, blob.key, blob.data) for blob in watched.blobs() if blob.data is not None])
+    for one in (watched, again):
+        one.add(reasons(103 * SECOND, 3, [f"new {i}" for i in range(9)]))
+        more = [n for step in one.close(110 * SECOND) for n in step.notices]
+        assert len(more) == 4, "five in all; more of them are no news"
+        assert not any("filter" in notice for notice in more)
+
+
 # ---- segments that are the whole ------------------------------------------------------------------------------------
 
 

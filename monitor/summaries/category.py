@@ -72,6 +72,11 @@ class Category:
     def n(self) -> int:
         return self.cells.n
 
+    @property
+    def whole(self) -> bool:
+        """Whether every value is known by name: none was left out by the cap."""
+        return OTHER_KEY not in self.cells.keys
+
     def counts(self) -> dict[str, int]:
         """Records by name, the most frequent first; `other` where the cap left some out."""
         pairs = zip(self.cells.keys.tolist(), self.cells.counts.tolist(), strict=True)
