@@ -295,6 +295,32 @@ def test_what_of_a_distribution_moved_is_named(part: str) -> None:
     assert found["error"].moved == found["reason"].moved == ""
 
 
+def toxic(share: float, seed: int) -> Change:
+    """`score` as one that is 0 but for a few records."""
+    rng = np.random.default_rng(seed)
+
+    def change(values: dict[str, Column]) -> dict[str, Column]:
+        n = len(numbers(values, "error"))
+        return values | {"score": np.where(rng.random(n) < share, rng.uniform(0.4, 1.0, n), 0.0)}
+
+    return change
+
+
+def test_what_is_detectable_of_a_score_that_is_mostly_zero_is_seen_when_it_comes() -> None:
+    """A change of such a score is that more of it, or less, is not zero; zeros do not move by a little."""
+    seen = []
+    for seed in range(10):
+        watched = Watched(records=100, change=toxic(0.02, seed))
+        watched.push(SLICES, toxic(0.02, seed + 100))
+        quiet = watched.read()["score"]
+        assert quiet.detectable is not None
+        assert 0.01 < quiet.detectable < 0.1
+        watched.push(SLICES, toxic(0.02 + quiet.detectable / 0.7, seed + 200))  # 0.7 is the mean of those not zero
+        found = watched.read()["score"]
+        seen.append((found.p_value or 0) <= (found.threshold or 0))
+    assert np.mean(seen) >= 0.8
+
+
 @pytest.mark.parametrize(
     ("name", "records", "least"), [("error", 200, 0.0125), ("reason", 30, 0.05), ("chars", 60, 0.1)]
 )

@@ -40,6 +40,8 @@ _SHIFTS: dict[str, Ints] = {
     "unit": np.array([2, 5, 10, 15, 20, 25, 30, 40, 60, 90, 130, 200, 300, 500, 800]),
 }
 """Cells by which a reference is moved to learn which change a window would have shown."""
+_MORE: Floats = np.geomspace(0.001, 0.5, 15)
+"""Shares of the records by which more, or fewer, of a score that is mostly 0 are not."""
 _WIDTH: dict[Kind, int] = {"numeric": 16, "category": 65}
 
 
@@ -93,9 +95,13 @@ class Shape:
     def shifted(self) -> tuple[Floats, Floats]:
         """Shares of the bins if all values moved by each of `_SHIFTS`, up and down, and the effect of each move.
 
-        Shapes (2, shifts, bins) and (2, shifts); an effect of 0 marks a move that is not possible.
+        Of a score that is mostly 0, more or fewer are not. Shapes (2, shifts, bins) and (2, shifts); an effect of 0
+        marks a move that is not possible.
         """
         signal, summary = self.reference.signal, self.reference.summary
+        zeros = float(summary.cells.mass[summary.cells.keys == 0].sum()) / max(summary.n, 1)
+        if signal.scale == "unit" and 0.5 < zeros < 1:
+            return self._more_or_fewer(zeros)
         keys, counts, top = summary.cells.keys, summary.cells.mass, GRID_CELLS[signal.scale] - 1
         values, total = grid_values(signal.scale), max(summary.n, 1)
         shares, effects = [], []
@@ -110,6 +116,23 @@ class Shape:
                 effects.append(wanted if reached > 0.5 else 0.0)
         count = len(_SHIFTS[signal.scale])
         return np.array(shares).reshape(2, count, -1), np.array(effects).reshape(2, count)
+
+    def _more_or_fewer(self, zeros: float) -> tuple[Floats, Floats]:
+        """The same for a share of the records that leaves 0 for the other values as they are distributed, or comes."""
+        cells = self.reference.summary.cells
+        other = np.bincount(
+            self.reference.place(cells.keys[cells.keys != 0]),
+            cells.mass[cells.keys != 0],
+            minlength=self.reference.bins,
+        )
+        other = other / other.sum()
+        zero = np.zeros_like(other)
+        zero[self.reference.place(np.zeros(1, np.int64))] = 1
+        moves = np.stack([_MORE, -_MORE])
+        possible = np.where((zeros - moves >= 0) & (1 - zeros + moves >= 0), np.abs(moves), 0)
+        mean = self.mean / (1 - zeros)
+        shares = (zeros - moves)[..., None] * zero + (1 - zeros + moves)[..., None] * other
+        return shares, possible * mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +165,10 @@ def _pool(shape: Shape, units: int) -> _Pooled:
         np.add.at(whole, np.s_[:, :, labels], shares)  # type: ignore[arg-type]  # the stubs know no slices here
         np.add.at(usual, labels, shape.record_shares)
         difference = whole - usual
-        plain, scaled = (np.where(effects > 0, (difference**2 * m).sum(axis=2), np.inf) for m in (1.0, weights))
+        plain = np.where(effects > 0, (difference**2).sum(axis=2), np.inf)
+        many = np.full(effects.size, float(units)), np.full(effects.size, max(rows.total, 1.0))
+        g = g_statistic(whole.reshape(-1, cells), np.broadcast_to(usual, whole.shape).reshape(-1, cells), *many)
+        scaled = np.where(effects > 0, g.reshape(effects.shape), np.inf)
         moves, effect = (plain.min(axis=0), scaled.min(axis=0)), effects.max(axis=0)
     else:
         effect = np.geomspace(0.005, 1, 15)
