@@ -321,6 +321,29 @@ def test_what_is_detectable_of_a_score_that_is_mostly_zero_is_seen_when_it_comes
     assert np.mean(seen) >= 0.8
 
 
+def test_what_is_detectable_of_a_score_with_many_zeros_is_seen_when_the_others_move() -> None:
+    def change(by: float, seed: int) -> Change:
+        rng = np.random.default_rng(seed)
+
+        def moved(values: dict[str, Column]) -> dict[str, Column]:
+            n = len(numbers(values, "error"))
+            return values | {"score": np.where(rng.random(n) < 0.4, 0.0, np.clip(rng.beta(2, 8, n) + by, 0, 1))}
+
+        return moved
+
+    seen = []
+    for seed in range(10):
+        watched = Watched(records=60, change=change(0.0, seed))
+        watched.push(SLICES, change(0.0, seed + 100))
+        quiet = watched.read()["score"]
+        assert quiet.detectable is not None
+        assert quiet.detectable > 0.005
+        watched.push(SLICES, change(quiet.detectable / 0.6, seed + 200))
+        found = watched.read()["score"]
+        seen.append((found.p_value or 0) <= (found.threshold or 0))
+    assert np.mean(seen) >= 0.8
+
+
 @pytest.mark.parametrize(
     ("name", "records", "least"), [("error", 200, 0.0125), ("reason", 30, 0.05), ("chars", 60, 0.1)]
 )

@@ -108,12 +108,14 @@ class Shape:
         for sign in (1, -1):
             for shift in _SHIFTS[signal.scale].tolist():
                 moved = np.clip(keys + sign * shift, 0, top)
-                moved = np.where(keys == 0, 0, np.maximum(moved, 1)) if signal.scale == "log" else moved
+                moved = np.where(keys == 0, 0, np.maximum(moved, 1))  # what is nothing stays nothing
                 shares.append(np.bincount(self.reference.place(moved), counts, minlength=self.reference.bins) / total)
                 change = float((values[moved] - values[keys]) @ counts) / total
-                wanted = shift / top if signal.scale == "unit" else 1.02**shift - 1
-                reached = abs(change) / wanted if signal.scale == "unit" else 1.0
-                effects.append(wanted if reached > 0.5 else 0.0)
+                if signal.scale == "log":
+                    effects.append(1.02**shift - 1)
+                else:
+                    possible = abs(change) > 0.5 * (1 - zeros) * shift / top  # else most lie at the end of the scale
+                    effects.append(abs(change) if possible else 0.0)
         count = len(_SHIFTS[signal.scale])
         return np.array(shares).reshape(2, count, -1), np.array(effects).reshape(2, count)
 
