@@ -174,7 +174,7 @@ class Engine:
             notices += self._join(reference, self.judges, None)
             if reference.begin < closed.end and closed.start < reference.end:
                 notices.append(
-                    f"reference: {_named(reference.scope)}: the file learned from {format_time(reference.begin)} to "
+                    f"reference: {reference.scope.words}: the file learned from {format_time(reference.begin)} to "
                     f"{format_time(reference.end)}; windows with a part of that time are not judged"
                 )
         if given:
@@ -200,7 +200,7 @@ class Engine:
         """Hold windows against a reference from now on, with the slices that they hold already."""
         if not self.baselines.apart(reference.scope):
             return []
-        notices, name = [], _named(reference.scope)
+        notices, name = [], reference.scope.words
         for size in self.plan.sizes:
             length = size // SLICES
             if reference.slices[size] < LEAST_WINDOWS * SLICES:
@@ -431,10 +431,6 @@ class Engine:
                 judge.rates.restore(held[table, str(size)])
         if self.baselines.references:
             self._split_budget()
-
-
-def _named(scope: Scope) -> str:
-    return scope.stream if scope.segment is None else f"{scope.stream}, {scope.segment}"
 
 
 def _graver(anchor: Reading, rolling: Reading | None) -> Reading:

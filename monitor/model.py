@@ -182,6 +182,11 @@ class Scope(NamedTuple):
     stream: str
     segment: str | None = None
 
+    @property
+    def words(self) -> str:
+        """As it is told to a person."""
+        return self.stream if self.segment is None else f"{self.stream}, {self.segment}"
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:

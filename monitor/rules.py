@@ -441,13 +441,10 @@ def _row(alert: Alert, now: int, state: AlertState, reason: str, sentence: str) 
     )
 
 
-def _where(stream: str, segment: str | None) -> str:
-    return stream if segment is None else f"{stream}, {segment}"
-
-
 def _sentence(rule: Rule, seen: Observed) -> str:
     """What one series says, for a person."""
-    where, when = _where(seen.stream, seen.segment), f"in the {format_duration(seen.window)} to {format_time(seen.at)}"
+    where = Scope(seen.stream, seen.segment).words
+    when = f"in the {format_duration(seen.window)} to {format_time(seen.at)}"
     if isinstance(seen, Level):
         return f"{where}: {_level_text(rule, seen)} {when}"
     if rule.on == "silent":

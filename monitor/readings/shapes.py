@@ -196,12 +196,17 @@ def deciles(dense: Floats, scale: str) -> Floats:
     return np.where(total > 0, values[at], np.nan)
 
 
+def _least_positive(deciles_: Floats) -> Floats:
+    """What stands in for deciles of 0 where something is divided by them; 1 where all are 0. Shape (S, 1)."""
+    least = np.where(deciles_ > 0, deciles_, np.inf).min(axis=1)
+    return np.where(np.isinf(least), 1.0, least)[:, None]
+
+
 def _apart(found: Floats, usual: Floats, scale: str) -> Floats:
     """How far each decile moved; on a log scale in logarithms, 0 counting as the least positive one. Shape (S, 9)."""
     if scale == "unit":
         return found - usual
-    positive = np.where(usual > 0, usual, np.inf).min(axis=1)
-    floor = np.where(np.isinf(positive), 1.0, positive)[:, None]
+    floor = _least_positive(usual)
     here, there = (np.log(np.where(side > 0, side, floor)) for side in (found, usual))
     return np.asarray(here - there, np.float64)
 
@@ -369,9 +374,7 @@ class ShapeTable:
                 reference_value[rows] = [self.series[i].mean for i in rows]
                 effect[rows] = np.where(n > 0, value[rows] - reference_value[rows], 0)
             else:
-                positive = np.where(usual > 0, usual, np.inf).min(axis=1)
-                floor = np.where(np.isinf(positive), 1.0, positive)[:, None]
-                change = np.where(n[:, None] > 0, (found - usual) / np.maximum(usual, floor), 0)
+                change = np.where(n[:, None] > 0, (found - usual) / np.maximum(usual, _least_positive(usual)), 0)
                 decile[rows] = np.abs(change).argmax(axis=1)
                 effect[rows] = change[np.arange(len(rows)), decile[rows]]
                 value[rows], reference_value[rows] = found[:, 4], usual[:, 4]

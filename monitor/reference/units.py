@@ -80,9 +80,9 @@ def _mean_of_inverse(found: Counts) -> float:
     """Mean over the units of a slice of 1/m; of a sample, where units weigh by m^2, sum m over sum m^2."""
     if found.sampled:
         return found.effective / max(found.n, 1)
-    kept, row = np.unique(found.session, return_inverse=True)
+    _, records = found.session_records()
     units, loose = max(found.units(), 1), found.loose
-    inverse = float((1 / np.bincount(row, found.session_counts)).mean()) if len(kept) else 0.0
+    inverse = float((1 / records).mean()) if len(records) else 0.0
     return (inverse * (units - loose) + loose) / units
 
 
@@ -94,7 +94,7 @@ def _units_of(signal: Signal, found: Counts, cells: Ints) -> tuple[Floats, Float
         return place_keys(signal, cells, keys)
 
     _, means = found.session_means(place, bins)
-    records = np.bincount(np.unique(found.session, return_inverse=True)[1], found.session_counts)
+    _, records = found.session_records()
     loose = np.bincount(place(found.keys), found.counts, minlength=bins)
     loose = loose - np.bincount(place(found.inside_keys), found.inside_counts, minlength=bins)
     return means, records.astype(np.float64), loose.astype(np.float64)

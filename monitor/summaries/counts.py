@@ -92,6 +92,13 @@ class Counts:
         """Hashes of the kept sessions, ascending, without repeats."""
         return _once(self.session)
 
+    def session_records(self) -> tuple[Hashes, Ints]:
+        """The kept sessions, ascending, and how many records each has."""
+        kept = self.sessions()
+        if not len(kept):
+            return kept, _no_ints()
+        return kept, np.add.reduceat(self.session_counts, np.searchsorted(self.session, kept))
+
     def units(self) -> int:
         """Independent units: distinct sessions and records without one."""
         return self.loose + distinct(self.sessions())

@@ -33,10 +33,10 @@ class UnitParts:
     @classmethod
     def of(cls, cells: Counts) -> UnitParts:
         """The units of one slice, as `Counts.project` weighs them."""
-        kept, row = np.unique(cells.session, return_inverse=True)
+        kept, records = cells.session_records()
         if cells.sampled:  # records weigh the same
             n = max(cells.n, 1)
-            return cls(kept, np.bincount(row, cells.session_counts, minlength=len(kept)) / n, cells.loose, 1 / n)
+            return cls(kept, records / n, cells.loose, 1 / n)
         units = max(cells.units(), 1)
         part = (units - cells.loose) / units / max(len(kept), 1)
         return cls(kept, np.full(len(kept), part), cells.loose, 1 / units)
