@@ -146,7 +146,7 @@ class Engine:
             notices += self.appearances.take(closed, self._known_values)
         ended = self.rings.step(now)
         for size, found in ended:
-            self._take(size, now, found)
+            self._take(size, found)
         for scope in come:
             for reference in self.baselines.come_forth(scope):
                 notices += self._join(reference, self.judges, now)
@@ -186,11 +186,11 @@ class Engine:
         part = self.judges[self.plan.sizes[0]].parts.get((scope, signal))
         return None if part is None or self.plan.signals[signal].sample else part.series[signal].summary
 
-    def _take(self, size: int, now: int, found: Slice | None) -> None:
-        """A slice of one size ended at `now` (None: it holds no records)."""
+    def _take(self, size: int, found: Slice | None) -> None:
+        """A slice of one size ended (None: it holds no records)."""
         for judges in (self.judges, self.rolled):
             if size in judges:
-                judges[size].push(now, found)
+                judges[size].push(found)
         if found is not None:
             self.baselines.take(size, found)
             if self.rolling is not None:
@@ -389,8 +389,8 @@ class Engine:
             Blob("engine", "latest", msgspec.msgpack.encode(list(self.latest.values()))),
             Blob("engine", "levels", msgspec.msgpack.encode(list(self.levels.values()))),
             Blob("engine", "alerts", msgspec.msgpack.encode(list(self.alerts.values()))),
-            *(Blob("evidence", str(size), judge.rates.dump()) for size, judge in self.judges.items()),
-            *(Blob("evidence_rolling", str(size), judge.rates.dump()) for size, judge in self.rolled.items()),
+            *(Blob("evidence", str(size), judge.shares.dump()) for size, judge in self.judges.items()),
+            *(Blob("evidence_rolling", str(size), judge.shares.dump()) for size, judge in self.rolled.items()),
         ]
 
     def restore(self, blobs: Sequence[tuple[str, str, bytes]]) -> None:
@@ -428,7 +428,7 @@ class Engine:
                 self._roll(self.now)
         for table, judges in (("evidence", self.judges), ("evidence_rolling", self.rolled)):
             for size, judge in judges.items():
-                judge.rates.restore(held[table, str(size)])
+                judge.shares.restore(held[table, str(size)])
         if self.baselines.references:
             self._split_budget()
 

@@ -457,8 +457,8 @@ def _sentence(rule: Rule, seen: Observed) -> str:
     else:
         verb = "rose" if seen.value > seen.reference_value else "fell"
         move = f"{verb} from {_number(seen.reference_value)} to {_number(seen.value)}"
-        if seen.kind == "category":  # by what `rate_e` says of it
-            return f"{where}: the share of rare values of {seen.signal} {move} {when}"
+        if seen.kind == "category":
+            return f"{where}: {seen.signal}: the share of {seen.moved or 'some values'} {move} {when}"
     return f"{where}: {seen.signal} {move}{effect} {when}"
 
 

@@ -18,15 +18,10 @@ from monitor.calibration import (
     ReferenceSlices,
     critical,
     decided,
-    g_statistic,
-    ladder,
     multinomial_within,
     needed_shift,
     null_moments,
     null_terms,
-    pool_bins,
-    pool_small,
-    pooled,
     raised_lead,
     stack_terms,
     tail,
@@ -153,43 +148,6 @@ def test_thresholds_add_up_to_the_budget() -> None:
 
 
 # ---- small parts ----------------------------------------------------------------------------------------------------
-
-
-def test_pooled_bins_expect_ten_units_each() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        expected = rng.dirichlet(np.ones(16) * rng.choice([0.1, 1, 10]))
-        units = float(rng.choice([5, 40, 100, 1000]))
-        labels = pool_bins(expected, units)
-        assert set(np.diff(labels).tolist()) <= {0, 1}
-        mass = np.bincount(labels, expected) * units
-        assert (mass >= 10 - 1e-6).all() or len(mass) == 1
-        small = pool_small(expected, units)
-        mass = np.bincount(small, expected) * units
-        assert set(small.tolist()) == set(range(len(mass)))
-        assert (mass >= 10 - 1e-6).all() or len(mass) == 1
-        assert small[-1] == len(mass) - 1  # `other` is in the last
-
-
-def test_the_ladder_has_two_steps_to_an_octave() -> None:
-    assert [ladder(x) for x in (1, 40, 56, 57, 79, 80, 81, 160, 1e6)] == [40, 40, 40, 57, 57, 80, 80, 160, 926819]
-
-
-def test_pooling_sums_each_series_by_its_own_labels() -> None:
-    values = np.array([[1.0, 2, 3], [10, 20, 30]])
-    labels = np.array([[0, 0, 1], [0, 1, 1]])
-    assert pooled(values, labels, 3).tolist() == [[3, 3, 0], [10, 50, 0]]
-
-
-def test_g_is_the_log_likelihood_ratio() -> None:
-    rng = np.random.default_rng(0)
-    counts, others = rng.multinomial(200, [0.7, 0.1, 0.1, 0.1]), rng.multinomial(900, [0.7, 0.1, 0.1, 0.1])
-    expected = stats.chi2_contingency(np.stack([counts, others]), lambda_="log-likelihood", correction=False)
-    n, m = np.array([200.0]), np.array([900.0])
-    found = g_statistic(counts[None, :] / 200, others[None, :] / 900, n, m)
-    assert float(found[0]) * 200 * 900 / 1100 == pytest.approx(expected.statistic)
-    empty = g_statistic(np.array([[1.0, 0.0]]), np.array([[1.0, 0.0]]), n, m)
-    assert float(empty[0]) == 0
 
 
 def test_w_is_the_unbiased_covariance_of_an_indicator() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from monitor.calibration import FalseAlarmSettings, null_terms, stack_terms
+from monitor.calibration import FalseAlarmSettings
 from monitor.distances import DISTANCES
 from monitor.model import Categories, Column, Floats, Ints, Kind, Reading, Scope, Signal
 from monitor.readings import Judge, budget_of, key_of, learning_readings
@@ -23,7 +23,7 @@ from monitor.settings import DAY
 from monitor.summaries import Vector, merged, summarise
 from monitor.summaries.numeric import GRID_CELLS, grid_keys, grid_values
 from monitor.windows import SLICES, Contents, Slice
-from tests.bench.null import SIGNALS, SIZE, Setting, Traffic, learn, scope_of, simulate, slices_of
+from tests.bench.null import SIZE, Setting, Traffic, learn, scope_of, simulate, slices_of
 
 LENGTH = SIZE // SLICES
 BOT = Scope("bot")
@@ -62,7 +62,7 @@ class Watched:
     def __init__(
         self,
         *,
-        slices: int = 96,
+        slices: int = 288,
         records: int = 40,
         per_session: int = 0,
         change: Change | None = None,
@@ -93,7 +93,7 @@ class Watched:
         for _ in range(count):
             found = self.draw(change, records)
             found_or_none = found if found.scopes else None
-            self.judge.push(self.number * LENGTH, found_or_none)
+            self.judge.push(found_or_none)
             self.ring = [*self.ring[1:], found_or_none]
 
     @property
@@ -209,7 +209,7 @@ def test_a_window_without_records_says_nothing() -> None:
     watched = Watched(records=100)
     watched.push(SLICES, records=0)
     found = watched.read()
-    for name in ("chars", "score", "reason"):
+    for name in ALL:
         assert (found[name].p_value, found[name].effect, found[name].n) == (None, None, 0)
     assert {found[name].verdict for name in ALL} == {"insufficient"}
     assert found["volume"].verdict == "drift"
@@ -238,13 +238,13 @@ def test_effects_are_what_their_unit_says() -> None:
     found = watched.read()
     raw, known = joined(watched.raw), joined(watched.known)
     ratio = np.quantile(raw["chars"], np.arange(1, 10) / 10) / np.quantile(known["chars"], np.arange(1, 10) / 10) - 1
-    assert found["chars"].effect == pytest.approx(ratio[np.abs(ratio).argmax()], abs=0.06)
+    assert found["chars"].effect == pytest.approx(ratio[np.abs(ratio).argmax()], abs=0.1)
     assert found["chars"].effect_unit.startswith("relative change of the 0.")
     assert found["chars"].value == pytest.approx(np.median(raw["chars"]), rel=0.02)
     assert found["chars"].reference_value == pytest.approx(np.median(known["chars"]), rel=0.02)
     difference = raw["score"].mean() - known["score"].mean()
     assert found["score"].effect == pytest.approx(difference, abs=1e-3)
-    assert found["score"].effect_unit == "difference of means"
+    assert found["score"].effect_unit.startswith("difference of means")
     assert found["error"].effect == pytest.approx(raw["error"].mean() - known["error"].mean(), abs=0.02)
     assert found["error"].value == pytest.approx(raw["error"].mean())
     shares = {name: (raw["reason"] == name).mean() - (known["reason"] == name).mean() for name in NAMES}
@@ -390,7 +390,7 @@ def test_a_new_category_counts_with_the_others() -> None:
     reason = watched.read()["reason"]
     assert reason.verdict == "drift"
     assert reason.effect == pytest.approx(0.1, abs=0.02)
-    assert reason.test == "g_test"
+    assert (reason.moved, reason.reference_value) == ("rare values", 0)
 
 
 def fresh(column: Column) -> Categories:
@@ -416,13 +416,13 @@ def test_a_value_that_was_rare_or_not_there_is_found_when_it_comes(before: float
     watched = Watched(records=40, change=of_language(before, 1))
     watched.push(2 * SLICES, of_language(before, 2))
     quiet = watched.read()["reason"]
-    assert (quiet.test, quiet.verdict) == ("rate_e", "ok")
+    assert (quiet.test, quiet.verdict) == ("value_e", "ok")
     watched.push(SLICES, of_language(0.15, 3))
     found = watched.read()["reason"]
-    assert (found.test, found.verdict, found.tail) == ("rate_e", "drift", "anytime")
-    assert found.effect_unit == "difference of the share of rare values in the strongest stretch"
+    assert (found.test, found.verdict, found.tail) == ("value_e", "drift", "anytime")
+    assert found.effect_unit == "total variation in the strongest stretch"
     assert found.effect == pytest.approx(0.15 - before, abs=0.05)
-    assert found.reference_value == pytest.approx(before, abs=0.01)
+    assert min(found.reference_value or 0, 1 - (found.reference_value or 0)) == pytest.approx(before, abs=0.01)
     for _ in range(3 * SLICES):
         watched.push(1, of_language(before, watched.number))
         again = watched.read()["reason"]
@@ -461,7 +461,7 @@ def test_a_partial_window_is_not_judged_for_volume() -> None:
 
 
 def test_the_budget_counts_series_that_can_be_judged() -> None:
-    one, small = Watched().reference, Watched(records=2).reference
+    one, small = Watched().reference, Watched(slices=96, records=2).reference
     segment = replace(small, scope=Scope("bot", "tenant=a"))
     found = budget_of(FalseAlarmSettings(), [one, segment], [SIZE])
     assert found[SIZE][False] * 4 * 30 * DAY / LENGTH == pytest.approx(1)  # four series, no segment is large enough
@@ -472,7 +472,6 @@ def test_the_budget_counts_series_that_can_be_judged() -> None:
 
 @pytest.mark.parametrize("kind", ["numeric", "category", "rate"])
 def test_many_series_are_as_one_by_one(kind: Kind) -> None:
-    """Bit by bit where they are tested together; rates to the order of a sum."""
     traffic, together = Traffic.begin(Setting(300, slices=72), kind, 4, 0), Judge(SIZE, {})
     learn(traffic, together)
     alone = []
@@ -483,44 +482,29 @@ def test_many_series_are_as_one_by_one(kind: Kind) -> None:
     window = slices_of(traffic, 72, SLICES, 1.0)
     for judge in (together, *alone):
         for found in window:
-            judge.push(found.end, found)
+            judge.push(found)
     many = together.read(window[-1].end, list(enumerate(window)), BUDGET, partial=True)
     ones = [judge.read(window[-1].end, list(enumerate(window)), BUDGET, partial=True)[0] for judge in alone]
-    if kind != "rate":
-        assert many == ones
-    for left, right in zip(many, ones, strict=True):
-        assert left.p_value == pytest.approx(right.p_value, rel=1e-12)
-        assert (left.effect, left.detectable, left.verdict) == (right.effect, right.detectable, right.verdict)
+    assert many == ones
 
 
-def test_a_window_that_joins_late_reads_as_one_that_was_pushed() -> None:
-    watched = Watched(records=100)
-    watched.push(SLICES)
-    late = Judge(SIZE, {})
-    late.join(watched.reference, watched.window)
-    now = watched.number * LENGTH
-    here, there = (j.read(now, watched.window, BUDGET, partial=False) for j in (watched.judge, late))
-    shapes = [[r for r in found if r.kind != "rate"] for found in (here, there)]
-    assert shapes[0] == shapes[1]
-
-
-def test_rates_go_on_where_they_were_packed() -> None:
+def test_evidence_goes_on_where_they_were_packed() -> None:
     watched = Watched(records=100)
     watched.push(30)
     watched.push(7, doubled)
     watched.read()
     again = Judge(SIZE, {})
     again.join(ScopeReference.load(watched.reference.dump()), [])
-    again.rates.restore(watched.judge.rates.dump())
-    assert again.rates.dump() == watched.judge.rates.dump()
+    again.shares.restore(watched.judge.shares.dump())
+    assert again.shares.dump() == watched.judge.shares.dump()
     found = watched.draw()
     for judge in (watched.judge, again):
-        judge.push(watched.number * LENGTH, found)
-    threshold = np.array([1e-4])
-    here, there = (judge.rates.read(watched.window, threshold) for judge in (watched.judge, again))
+        judge.push(found)
+    threshold = np.full(len(ALL), 1e-4)
+    here, there = (judge.shares.read(watched.window, threshold) for judge in (watched.judge, again))
     assert here.p_value.tobytes() == there.p_value.tobytes()
     with pytest.raises(ValueError, match="other series"):
-        Judge(SIZE, {}).rates.restore(watched.judge.rates.dump())
+        Judge(SIZE, {}).shares.restore(watched.judge.shares.dump())
 
 
 # ---- what was promised of detectable --------------------------------------------------------------------------------
@@ -569,13 +553,13 @@ def test_a_change_as_large_as_detectable_is_seen_nine_times_of_ten(
         changed = slices_of(traffic, at + SLICES, SLICES, 1.0, shifted(kind, np.nan_to_num(amount), rng))
         found = read(judge, changed, budget)
         seen += [(found[row].p_value or 0) <= (found[row].threshold or 0) for row in told]
-        judge.rates.evidence.restart(np.arange(len(judge.rates.series)))
+        judge.shares.evidence.restart(np.arange(int(judge.shares.first[-1])))
     assert float(np.mean(seen)) >= 0.8
 
 
 def read(judge: Judge, window: Sequence[Slice], budget: dict[bool, float]) -> list[Reading]:
     for found in window:
-        judge.push(found.end, found)
+        judge.push(found)
     return judge.read(window[-1].end, list(enumerate(window)), budget, partial=True)
 
 
@@ -594,52 +578,27 @@ def test_detectable_falls_with_records_and_rises_with_a_stricter_threshold() -> 
 # ---- false p-values (the full table: python tests/bench/null.py) ----------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["numeric", "category"])
+@pytest.mark.parametrize("kind", ["numeric", "category", "rate"])
 @pytest.mark.parametrize(
     "setting",
     [
-        Setting(300, slices=144),
-        Setting(300, 0.2, slices=144),
-        Setting(60, 5, slices=72),
-        Setting(300, slices=144, swing=0.1, memory=0.8),
+        Setting(300),
+        Setting(300, 0.2),
+        Setting(60, 5, slices=144),
+        Setting(300, swing=0.1, memory=0.8),
+        Setting(600, sessions=True),
     ],
     ids=lambda setting: setting.name,
 )
-def test_few_unchanged_windows_look_changed(kind: Kind, setting: Setting) -> None:
-    found = simulate(setting, kind, 15, 60)
-    assert found.share(1e-2) <= 0.025
-    assert found.share(1e-3) <= 0.0045  # four of 900
-    assert found.share(1e-5) == 0
+def test_few_unchanged_series_are_decided(kind: Kind, setting: Setting) -> None:
+    found = simulate(setting, kind, 30, 15)
+    assert found.reached(1e-4) <= 0.1
+    assert found.reached(1e-6) == 0
 
 
-@pytest.mark.parametrize("factor", [0.2, 1, 4])
-def test_windows_differ_as_much_as_expected_where_sessions_go_on_over_slices(factor: float) -> None:
-    """At any traffic: a session is one unit, in however many slices of a window it is."""
-    setting, series, windows = Setting(600, factor, slices=288, sessions=True), 15, 40
-    traffic, judge = Traffic.begin(setting, "category", series, 1), Judge(SIZE, {})
-    learn(traffic, judge)
-    table = judge.category
-    rows = [shape.reference.slices[SIZE] for shape in table.series]
-    terms = stack_terms([null_terms(row, np.arange(len(row.mean)), np.ones(len(row.mean))) for row in rows])
-    usual = np.stack([row.mean for row in rows])
-    found, expected = 0.0, 0.0
-    for i in range(windows):
-        for part in slices_of(traffic, setting.slices + i * SLICES, SLICES, factor):
-            judge.push(part.end, part)
-        weights = table.units.weights
-        share = np.einsum("sw,swb->sb", weights / weights.sum(axis=1, keepdims=True), table.shares)
-        found += float(((share[:, : usual.shape[1]] - usual) ** 2).sum())
-        expected += float(table.units.moments(terms)[0].trace.sum())
-    assert 0.75 <= found / expected <= 1.05
-
-
-def test_few_unchanged_rates_are_decided() -> None:
-    for setting in (Setting(300, slices=144), Setting(300, slices=144, swing=0.1, memory=0.8)):
-        found = simulate(setting, "rate", 15, 15)
-        assert found.reached.mean() <= 0.1
-    for setting in (Setting(300, slices=144, rare=0.003), Setting(600, slices=144, sessions=True, rare=0.01)):
-        assert simulate(setting, "category", 15, 15).reached.mean() <= 0.1
-        assert SIGNALS["rate"].kind == "rate"
+def test_few_unchanged_rare_values_are_decided() -> None:
+    for setting in (Setting(300, rare=0.003), Setting(600, sessions=True, rare=0.01)):
+        assert simulate(setting, "category", 30, 15).reached(1e-4) <= 0.1
 
 
 # ---- levels ---------------------------------------------------------------------------------------------------------
@@ -742,7 +701,7 @@ class Embedded:
         """The reading of the next window."""
         self.ring = [self.draw(replaced, records) for _ in range(SLICES)]
         for found in self.ring:
-            self.judge.push(found.end, found)
+            self.judge.push(found)
         return self.judge.read(self.number * LENGTH, self.window, budget or BUDGET, partial=True)[0]
 
     @property

@@ -51,6 +51,7 @@ def reading(
     usual: float | None = 0.05,
     kind: Kind = "rate",
     at: int = START,
+    moved: str = "",
 ) -> Reading:
     return Reading(
         at=at,
@@ -73,6 +74,7 @@ def reading(
         reference_n=9_000,
         reference_slices=288,
         detectable=0.01,
+        moved=moved,
     )
 
 
@@ -297,7 +299,7 @@ def test_signals_come_strongest_first_and_the_first_speaks() -> None:
         ({"value": 0.05}, "cost changed (difference of rates +0.400) in"),
         ({"value": None}, "cost changed (difference of rates +0.400) in"),
         ({"effect": None}, "cost rose from 0.050 to 0.120 in"),
-        ({"kind": "category"}, "the share of rare values of cost rose from 0.050 to 0.120 in"),
+        ({"kind": "category", "moved": "high"}, "cost: the share of high rose from 0.050 to 0.120 in"),
         ({"kind": "category", "value": None}, "cost changed (difference of rates +0.400) in"),
     ],
 )

@@ -20,13 +20,11 @@ as a further chi-square in the denominator.
 """
 
 from monitor.calibration.budget import FalseAlarmSettings, Spending, decided, thresholds
-from monitor.calibration.pooling import CELL_UNITS, g_statistic, ladder, pool_bins, pool_small, pooled
 from monitor.calibration.tails import SUPPORTED, NullMoments, critical, needed_shift, null_moments, raised_lead, tail
 from monitor.calibration.terms import FEW_SLICES, NullTerms, null_terms, stack_terms, vector_terms
 from monitor.calibration.within import LAGS, ReferenceSlices, multinomial_within, vector_within
 
 __all__ = [
-    "CELL_UNITS",
     "FEW_SLICES",
     "LAGS",
     "SUPPORTED",
@@ -37,15 +35,10 @@ __all__ = [
     "Spending",
     "critical",
     "decided",
-    "g_statistic",
-    "ladder",
     "multinomial_within",
     "needed_shift",
     "null_moments",
     "null_terms",
-    "pool_bins",
-    "pool_small",
-    "pooled",
     "raised_lead",
     "stack_terms",
     "tail",

@@ -15,11 +15,11 @@ import numpy as np
 
 from monitor.calibration import SUPPORTED, FalseAlarmSettings, decided, thresholds
 from monitor.distances import DISTANCES
-from monitor.model import Floats, Reading, Scope, Signal, Verdict
+from monitor.model import Kind, Reading, Scope, Signal, Verdict
+from monitor.readings.effects import dense_counts, window_counts
 from monitor.readings.lacking import LEAST_REFERENCE_UNITS, LEAST_UNITS, lacking
 from monitor.readings.matters import matters
-from monitor.readings.rates import RateTable, share_of_rare, share_of_yes
-from monitor.readings.shapes import ShapeTable, dense_counts, window_counts
+from monitor.readings.shares import ShareTable, Watched
 from monitor.readings.vectors import VectorTable
 from monitor.reference import ScopeReference, SeriesReference
 from monitor.summaries import SUMMARIES, Numeric, Rate
@@ -31,14 +31,10 @@ LEAST_WINDOWS = 6
 
 _UNITS_OF_EFFECT = {
     "rate": "difference of rates",
-    "stretch": "difference of rates in the strongest stretch",
-    "rare rate": "difference of the share of rare values",
-    "rare stretch": "difference of the share of rare values in the strongest stretch",
     "category": "total variation",
     "vector": "share of records replaced, at least",
 }
-_MOST_IN_OTHER = 0.5
-"""A category with more of its reference in cells too rare to be compared by themselves says nothing by the others."""
+_TESTS: Mapping[Kind, str] = {"numeric": "quantile_e", "category": "value_e", "rate": "rate_e"}
 Key = tuple[str, str, str]
 """Stream, segment ('' for none) and signal: what readings are ordered by."""
 
@@ -56,40 +52,30 @@ class Judge:
     """What matters, where the owner set it."""
     parts: dict[tuple[Scope, str], ScopeReference] = field(default_factory=dict)
     """Scope and signal (volume among them) -> the reference that it is held against."""
-    numeric: ShapeTable = field(init=False)
-    category: ShapeTable = field(init=False)
-    rates: RateTable = field(init=False)
+    shares: ShareTable = field(init=False)
     vectors: VectorTable = field(init=False)
 
     def __post_init__(self) -> None:
-        self.numeric, self.category = ShapeTable("numeric", self.size), ShapeTable("category", self.size)
-        self.rates, self.vectors = RateTable(self.size), VectorTable(self.size)
+        self.shares, self.vectors = ShareTable(self.size), VectorTable(self.size)
 
     def join(self, reference: ScopeReference, window: Sequence[tuple[int, Slice]]) -> None:
         """Begin to judge the signals of a reference that is long enough for this size of window."""
         self.parts |= {(reference.scope, name): reference for name in reference.signals}
         for series in reference.series.values():
-            if series.signal.kind == "numeric":
-                self.numeric.join(series, window)
-            elif series.signal.kind == "category":
-                self.category.join(series, window)
-                rare = share_of_rare(series, self.size)
-                self.rates.join(rare, self._matters(series), (reference.begin, reference.end))
-            elif series.signal.kind == "vector":
+            if series.signal.kind == "vector":
                 self.vectors.join(series, window)
             else:
-                self.rates.join(share_of_yes(series), self._matters(series), (reference.begin, reference.end))
+                learned = reference.begin, reference.end
+                self.shares.join(Watched(series, self.size, self._matters(series), learned), window)
 
     def _matters(self, series: SeriesReference) -> float:
         rate = series.summary.mean if isinstance(series.summary, Rate) else None
         return matters(series.signal, self.own, rate)
 
-    def push(self, now: int, found: Slice | None) -> None:
-        """A slice of this size ended at `now` (None: it holds no records)."""
-        self.numeric.push(found)
-        self.category.push(found)
+    def push(self, found: Slice | None) -> None:
+        """The next slice of this size (None: it holds no records)."""
+        self.shares.push(found)
         self.vectors.push(found)
-        self.rates.push(now // (self.size // SLICES) - 1, found)
 
     def read(
         self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float], *, partial: bool
@@ -103,65 +89,41 @@ class Judge:
 
         """
         found = [
-            *self._numeric(now, window, budget),
+            *self._shares(now, window, budget),
             *self._vectors(now, window, budget),
-            *self._categories_and_rates(now, window, budget),
             *([] if partial else self._volumes(now, window)),
         ]
         kept = [r for r in found if self.parts[r.scope, r.signal].apart(self.size, now)]
         return sorted(kept, key=lambda reading: key_of(reading.scope, reading.signal))
 
-    def _shapes(
-        self, table: ShapeTable, now: int, window: Sequence[tuple[int, Slice]], threshold: Floats
-    ) -> Iterable[tuple[Reading, bool]]:
-        """Readings, and whether there was more than one cell to compare."""
+    def _shares(self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float]) -> Iterable[Reading]:
+        table = self.shares
         if not table.series:
             return
+        threshold = np.array([budget[watched.reference.scope.segment is not None] for watched in table.series])
         found = table.read(window, threshold)
-        least = np.array([self._matters(s.reference) for s in table.series])
-        drift = decided(found.p_value, threshold, found.effect, least)
-        telling = (found.cells > 1) & (found.in_other <= _MOST_IN_OTHER)
-        for row, shape in enumerate(table.series):
-            seen = bool(found.detectable[row] <= least[row]) and bool(telling[row])
-            verdict = _verdict(
-                int(found.units[row]), shape.reference.known(self.size), drift=bool(drift[row]), seen=seen
-            )
-            reading = self._reading(
+        for row, watched in enumerate(table.series):
+            series, units = watched.reference, int(found.units[row])
+            drift, seen = bool(found.decided[row]), bool(found.detectable[row] <= watched.matters)
+            verdict = _verdict(units, series.known(self.size), drift=drift, seen=seen)
+            unit = _effect_unit(series.signal, int(found.effects.decile[row]))
+            yield self._reading(
                 now,
-                shape.reference,
-                "g_test" if table.kind == "category" else "histogram_l2",
+                series,
+                _TESTS[series.signal.kind],
                 verdict,
-                value=_number(found.value[row]),
-                reference_value=_number(found.reference_value[row]),
-                effect=_number(found.effect[row]) if found.records[row] else None,
-                effect_unit=_effect_unit(shape.reference.signal, int(found.decile[row])),
+                value=_number(found.effects.value[row]),
+                reference_value=_number(found.effects.reference_value[row]),
+                effect=_number(found.effects.effect[row]) if found.records[row] else None,
+                effect_unit=unit + " in the strongest stretch" * bool(found.stretching[row]),
                 p_value=float(found.p_value[row]) if found.records[row] else None,
                 threshold=float(threshold[row]),
-                tail="simulated" if found.p_value[row] >= SUPPORTED else "extrapolated",
+                tail="anytime",
                 n=int(found.records[row]),
-                units=int(found.units[row]),
+                units=units,
                 detectable=_number(found.detectable[row]) if found.records[row] else None,
-                moved=found.moved[row] if verdict == "drift" else "",
+                moved=found.effects.moved[row] if verdict == "drift" else "",
             )
-            yield reading, bool(found.cells[row] > 1)
-
-    def _numeric(
-        self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float]
-    ) -> Iterable[Reading]:
-        threshold = np.array([budget[shape.reference.scope.segment is not None] for shape in self.numeric.series])
-        return (reading for reading, _ in self._shapes(self.numeric, now, window, threshold))
-
-    def _categories_and_rates(
-        self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float]
-    ) -> Iterable[Reading]:
-        """A category has two tests, each with half of its threshold: G, and a rate of the values that G cannot tell."""
-        rates = {key_of(reading.scope, reading.signal): reading for reading in self._rates(now, window, budget)}
-        threshold = np.array([budget[shape.reference.scope.segment is not None] / 2 for shape in self.category.series])
-        for by_g, compared in self._shapes(self.category, now, window, threshold):
-            by_rate = rates.pop(key_of(by_g.scope, by_g.signal))
-            g_tells = by_g.verdict == "drift" or ((compared or not by_g.n) and by_rate.verdict != "drift")
-            yield by_g if g_tells else by_rate
-        yield from rates.values()
 
     def _vectors(
         self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float]
@@ -191,38 +153,6 @@ class Judge:
                 n=int(found.records[row]),
                 units=int(found.units[row]),
                 detectable=_number(found.detectable[row]) if found.records[row] else None,
-            )
-
-    def _rates(self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float]) -> Iterable[Reading]:
-        if not self.rates.series:
-            return
-        tests = [2 if share.reference.signal.kind == "category" else 1 for share in self.rates.series]
-        spent = [budget[share.reference.scope.segment is not None] for share in self.rates.series]
-        found = self.rates.read(window, np.array(spent) / np.array(tests))
-        for row, (share, least) in enumerate(zip(self.rates.series, self.rates.matters, strict=True)):
-            series = share.reference
-            unit = "stretch" if found.stretching[row] else "rate"
-            verdict = _verdict(
-                int(found.units[row]),
-                series.known(self.size),
-                drift=bool(found.decided[row]),
-                seen=bool(found.detectable[row] <= least),
-            )
-            yield self._reading(
-                now,
-                series,
-                "rate_e",
-                verdict,
-                value=_number(found.value[row]),
-                reference_value=_number(found.reference_value[row]),
-                effect=_number(found.effect[row]),
-                effect_unit=_UNITS_OF_EFFECT[unit if series.signal.kind == "rate" else f"rare {unit}"],
-                p_value=float(found.p_value[row]),
-                threshold=float(found.threshold[row]),
-                tail="anytime",
-                n=int(found.records[row]),
-                units=int(found.units[row]),
-                detectable=_number(found.detectable[row]),
             )
 
     def _volumes(self, now: int, window: Sequence[tuple[int, Slice]]) -> Iterable[Reading]:
@@ -309,9 +239,8 @@ class Judge:
 
     def distances(self, window: Sequence[tuple[int, Slice]], wanted: set[Key]) -> dict[Key, dict[str, float | None]]:
         """The descriptive distances of the wanted series, by their textbook definitions over records."""
-        shapes = {s.reference: s for s in (*self.numeric.series, *self.category.series)}
-        series = [*shapes, *(s.reference for s in self.rates.series if s.reference.signal.kind == "rate")]
-        chosen = [s for s in series if key_of(s.scope, s.signal.name) in wanted]
+        shapes = {watched.reference: watched.shape for watched in self.shares.series}
+        chosen = [s for s in shapes if key_of(s.scope, s.signal.name) in wanted]
         result: dict[Key, dict[str, float | None]] = {}
         for reference, counts in zip(chosen, window_counts(chosen, window), strict=True):
             bins = np.bincount(reference.place(counts.keys), counts.counts, minlength=reference.bins)
@@ -344,8 +273,8 @@ def _verdict(units: int, reference_units: float, *, drift: bool, seen: bool) -> 
 
 
 def _effect_unit(signal: Signal, decile: int) -> str:
-    if signal.kind == "category":
-        return _UNITS_OF_EFFECT["category"]
+    if signal.kind != "numeric":
+        return _UNITS_OF_EFFECT[signal.kind]
     return "difference of means" if signal.scale == "unit" else f"relative change of the 0.{decile + 1} quantile"
 
 

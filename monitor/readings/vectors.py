@@ -14,7 +14,7 @@ import numpy as np
 from monitor.calibration import FEW_SLICES, NullTerms, needed_shift, stack_terms, tail
 from monitor.distances import DISTANCES
 from monitor.model import Flags, Floats, Ints
-from monitor.readings.shapes import window_counts
+from monitor.readings.effects import window_counts
 from monitor.readings.units import WindowUnits
 from monitor.reference import SeriesReference
 from monitor.summaries import Vector

@@ -1,13 +1,10 @@
-"""How often an unchanged window looks changed: `python tests/bench/null.py [--quick] [--markdown FILE]`.
+"""How often an unchanged series is decided: `python tests/bench/null.py [--quick] [--markdown FILE]`.
 
-Every series learns its own reference and is then read window after window, none overlapping another, by what the
-product itself uses: `Learning`, `Judge.push` and `Judge.read`. Nothing changes but what the setting says is usual.
-Printed: the share of p-values below 1e-2, 1e-3 and 1e-5; for rates, and for the rare values of categories, whose
-evidence is summed over time, the share of series whose evidence ever passed one over what a slice may spend, beside the
-most that is allowed, that times the slices watched.
+Every series learns its own reference and is then read slice after slice by what the product itself uses: `Learning`,
+`Judge.push` and `Judge.read`. Nothing changes but what the setting says is usual. Printed: the share of series whose
+evidence ever passed one over what a slice may spend, beside the most that is allowed, that times the slices watched.
 
-All windows of one series are held against the same reference, so that their p-values are not independent: a share is
-an average over `series` references, and the standard error printed for 1e-3 is that of the means of series.
+All slices of one series are held against the same reference; a share is over `series` references.
 """
 
 from __future__ import annotations
@@ -22,18 +19,16 @@ from pathlib import Path
 import numpy as np
 from scipy import special
 
-from monitor.model import Categories, Column, Flags, Floats, Hashes, Ints, Kind, Reading, Scope, Signal
+from monitor.model import Categories, Column, Floats, Hashes, Ints, Kind, Scope, Signal
 from monitor.readings import Judge
-from monitor.readings.rates import RateTable
 from monitor.reference import Learning
 from monitor.summaries import summarise
 from monitor.windows import SLICES, Contents, Slice
 
 SIZE = SLICES * 1_000
 """A window of twelve slices of one second; only the number of slices matters."""
-LEVELS = (1e-2, 1e-3, 1e-5)
-ALPHA = 1e-4
-"""Error probability that a rate may spend on each slice."""
+LEVELS = (1e-3, 1e-4, 1e-6)
+"""Error probabilities that a series may spend on each slice."""
 KINDS: tuple[Kind, ...] = ("numeric", "category", "rate")
 SIGNALS = {kind: Signal(kind, kind) for kind in KINDS}
 _CATEGORIES = np.array([0.45, 0.2, 0.12, 0.1, 0.06, 0.04, 0.02, 0.01])
@@ -185,59 +180,30 @@ class Simulated:
 
     setting: Setting
     kind: Kind
-    p_values: Floats
-    """Shape (series, windows)."""
-    reached: Floats
-    """Rates and rare values: 1 for each series whose evidence ever passed one over what a slice may spend. Shape
-    (series,)."""
+    least: Floats
+    """Least p-value of each series over all slices. Shape (series,)."""
+    slices: int
 
-    def share(self, level: float) -> float:
-        """Share of p-values at or below `level`."""
-        return float((self.p_values <= level).mean())
+    def reached(self, level: float) -> float:
+        """Share of the series that were ever decided at `level` a slice."""
+        return float((self.least <= level).mean())
 
-    def error(self, level: float) -> float:
-        """Standard error of that share, by the means of series."""
-        means: Floats = (self.p_values <= level).mean(axis=1)
-        return float(means.std(ddof=1) / np.sqrt(len(means)))
-
-    @property
-    def allowed(self) -> float:
+    def allowed(self, level: float) -> float:
         """The most that `reached` may be on average."""
-        windows: int = self.p_values.shape[1]
-        return _spent(self.kind) * SLICES * windows
+        return min(level * self.slices, 1.0)
 
 
 def simulate(setting: Setting, kind: Kind, series: int, windows: int, seed: int = 1) -> Simulated:
-    """Read `windows` windows that do not overlap of each of `series` unchanged series."""
+    """Watch each of `series` unchanged series for so many windows that do not overlap."""
     traffic = Traffic.begin(setting, kind, series, seed)
-    judge, budget = Judge(SIZE, {}), {False: ALPHA}
+    judge = Judge(SIZE, {})
     learn(traffic, judge)
-    p_values, reached = np.ones((series, windows)), np.zeros(series)
+    least = np.ones(series)
     for i in range(windows):
-        first = setting.slices + i * SLICES
-        window = slices_of(traffic, first, SLICES, setting.traffic)
-        for found in window:
-            judge.push(found.end, found)
-            if kind != "numeric":
-                reached = np.maximum(reached, _decides(judge.rates, _spent(kind)))
-        readings = judge.read(window[-1].end, list(enumerate(window)), budget, partial=True)
-        p_values[:, i] = [_p_value(reading) for reading in readings]
-    return Simulated(setting, kind, p_values, reached)
-
-
-def _spent(kind: Kind) -> float:
-    """Error probability that a test of evidence may spend on each slice; a category has two tests."""
-    return ALPHA / 2 if kind == "category" else ALPHA
-
-
-def _decides(rates: RateTable, spent: float) -> Flags:
-    """Whether the evidence of each series has passed one over what its steps may spend."""
-    evidence = rates.evidence
-    return np.asarray(evidence.log_sum >= -np.log(spent * evidence.blocks), bool)
-
-
-def _p_value(reading: Reading) -> float:
-    return 1.0 if reading.p_value is None else reading.p_value
+        for found in slices_of(traffic, setting.slices + i * SLICES, SLICES, setting.traffic):
+            judge.push(found)
+            least = np.minimum(least, judge.shares.p_values())
+    return Simulated(setting, kind, least, windows * SLICES)
 
 
 FULL: Sequence[Setting] = [
@@ -267,18 +233,13 @@ QUICK: Sequence[Setting] = [
     Setting(300, 1, swing=0.1, memory=0.8),
     Setting(600, 1, sessions=True),
 ]
-COLUMNS = ("setting", "kind", "windows", "series", "< 1e-2", "< 1e-3", "error", "< 1e-5", "reached", "allowed")
+COLUMNS = ("setting", "kind", "series", "slices", *(f"{level:g}" for level in LEVELS))
 
 
 def row_of(found: Simulated) -> list[str]:
     """One row of the table."""
-    series, windows = found.p_values.shape
-    head = [found.setting.name, found.kind, f"{series * windows:,}", str(series)]
-    reached = ["", ""] if found.kind == "numeric" else [f"{found.reached.mean():.3f}", f"{found.allowed:.3f}"]
-    if found.kind == "rate":
-        return [*head, "", "", "", "", *reached]
-    shares = [f"{found.share(level):.1e}" for level in LEVELS]
-    return [*head, *shares[:2], f"{found.error(LEVELS[1]):.0e}", shares[2], *reached]
+    shares = [f"{found.reached(level):.3f} of {found.allowed(level):.3g}" for level in LEVELS]
+    return [found.setting.name, found.kind, str(len(found.least)), str(found.slices), *shares]
 
 
 def table(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
@@ -291,13 +252,10 @@ def table(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def effort(setting: Setting, kind: Kind, *, quick: bool) -> tuple[int, int]:
-    """Series and windows to simulate: fewer where windows are large or evidence is slow to sum."""
-    if kind == "rate" or setting.rare:
-        return (20, 10) if quick else (50, 50)
-    series = 20 if quick else 50
-    most = 4e6 if quick else 2e7
-    return series, int(min(40 if quick else 100, most / (setting.records * setting.traffic * series)))
+def effort(setting: Setting, *, quick: bool) -> tuple[int, int]:
+    """Series and windows to simulate: fewer where windows are large."""
+    series, most = (50, 2e6) if quick else (200, 1e7)
+    return series, int(min(20 if quick else 50, max(most / (setting.records * setting.traffic * series), 5)))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -309,7 +267,7 @@ def main(arguments: Sequence[str]) -> None:
     begin, rows = time.monotonic(), []
     for setting in QUICK if chosen.quick else FULL:
         for kind in ("category",) if setting.rare else KINDS:
-            series, windows = effort(setting, kind, quick=chosen.quick)
+            series, windows = effort(setting, quick=chosen.quick)
             rows.append(row_of(simulate(setting, kind, series, windows, chosen.seed)))
             print(f"{time.monotonic() - begin:6.0f} s  {'  '.join(rows[-1])}", file=sys.stderr, flush=True)
     print(table(rows))

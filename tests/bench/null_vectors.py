@@ -243,7 +243,7 @@ def null(setting: Setting, found: Pool, series: int, windows: int, seed: int) ->
         for i in range(windows):
             window = [stream.slice(setting.slices + i * SLICES + k, setting.traffic) for k in range(SLICES)]
             for part in window:
-                judge.push(part.end, part)
+                judge.push(part)
             p_values[row, i] = read(judge, window).p_value or 0.0
     return p_values, flagged
 
@@ -257,11 +257,11 @@ def power(setting: Setting, found: Pool, series: int, seed: int) -> tuple[list[f
         judge = learned(stream)
         ring = [stream.slice(setting.slices + k, 1.0) for k in range(SLICES)]
         for part in ring:
-            judge.push(part.end, part)
+            judge.push(part)
         records, delay = 0, np.inf
         for k in range(2 * SLICES):
             part = stream.slice(setting.slices + SLICES + k, 1.0, changed=True)
-            judge.push(part.end, part)
+            judge.push(part)
             ring = [*ring[1:], part]
             records += sum(contents.records for contents in part.scopes.values())
             reading = read(judge, ring)

@@ -95,7 +95,7 @@ def verdicts(judge: Judge, window: NDArray[np.float64]) -> list[Reading]:
     """Readings of one window of twelve slices, descriptive distances included."""
     found = slices(window, SLICES, REFERENCE_SLICES)
     for part in found:
-        judge.push(part.end, part)
+        judge.push(part)
     inside = list(enumerate(found))
     readings = judge.read(found[-1].end, inside, {False: 1e-7, True: 1e-7}, partial=True)
     judge.distances(inside, {key_of(SCOPE, name) for name in SIGNALS})

@@ -83,7 +83,7 @@ def read(judge: Judge, window: Vectors) -> Reading:
     """The reading of one window of twelve slices."""
     found = slices(window, SLICES, REFERENCE_SLICES)
     for part in found:
-        judge.push(part.end, part)
+        judge.push(part)
     return judge.read(found[-1].end, list(enumerate(found)), {False: 1e-7, True: 1e-7}, partial=True)[0]
 
 

@@ -1,0 +1,387 @@
+"""Shares: evidence over time that the part of the units that lies in some bins has changed since the reference.
+
+For each stretch of slices up to now an e-value says how much better a change explains it than none, and over starts
+they are summed, as in an e-detector (Shin, Ramdas and Rinaldo, New England J. Stat. Data Sci. 2023): were each an
+e-process, the mean number of slices until the sum reaches 1/a would be at least 1/a while nothing changes. No tail is
+extrapolated; what simulation says of that time is in the README.
+
+An e-value is a ratio of two mixtures of densities of the signed root of the deviance between stretch and reference.
+Below stands the null: the root is normal, and its variance is that of the reference's own slices at all lags that these
+show (slices differ by more than their units make them, sessions go on, traffic swells), averaged over what the
+reference leaves open about it, so that few slices widen honestly. Above stands the same with a change whose size is
+normal (Robbins, Ann. Math. Stat. 41, 1970). The deviance has the reference's own uncertainty in it, so that its rate is
+never plugged in as known, and a reference without a success is none the worse. Pure; arrays carry shares first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+from scipy import special
+
+from monitor.calibration import LAGS, ReferenceSlices
+from monitor.model import Flags, Floats, Ints
+
+STARTS = 32
+"""Starts kept at a time: four to an octave of age."""
+SUMS = 4
+"""What is summed since each start."""
+REACH = 512
+"""Slices that the oldest start kept may lie back."""
+_EXCESS: Floats = np.concatenate([[0.0], 0.25 * 4.0 ** np.arange(7)])
+"""What slices may differ by beyond what their units make them, as multiples of that, at the reference's traffic."""
+_NONE = 0.65
+"""Prior weight of no such excess."""
+_SIZES: Floats = np.array([0.05, 0.2, 0.8]) ** 2
+"""Variances of a change, in units of the variance of one unit."""
+_SKEW = 0.25
+"""Power of the odds ratio by which an excess grows with the rate: rates that swing, swing more where they are high."""
+_AGES: Ints = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512])
+"""Stretches for which the null is laid out; others take the next longer."""
+_AGE_CLASS: Ints = np.searchsorted(_AGES, np.arange(REACH + 1)).astype(np.int64)
+_SHORT, _LONGER = 3, (6, LAGS)
+"""Lags that always count, and those that do where the reference shows them by more than a standard error."""
+_SHOWN = 1.0
+"""Standard errors by which longer lags must add to count."""
+_FAR = 96
+"""Lags to which a correlation that the last lags show is taken to go on, as it falls."""
+_FEW = 20.0
+"""Expected successes below which the reference does not say how units differ within a slice."""
+_POWER = 1.2816
+"""Normal quantile of the 90 % power that `detectable` stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShareNulls:
+    """What a reference says of some shares. Shapes (S,), (S, ages) and (S, ages, excesses)."""
+
+    rate: Floats
+    """Share of the units."""
+    known: Floats
+    """Independent units that would know the rate as well as the reference does."""
+    unit: Floats
+    """Variance of one unit over rate (1 - rate)."""
+    base: Floats
+    """Variance of a slice mean by its units alone, over rate (1 - rate), at the reference's traffic."""
+    going_on: Floats
+    """By how much the units' part of a stretch's variance grows because units lie in several of its slices."""
+    excess: Floats
+    """Estimate of the excess for each age."""
+    log_weights: Floats
+    """Posterior log weight of each excess for each age."""
+
+    def __len__(self) -> int:
+        return len(self.rate)
+
+
+def join_nulls(parts: Sequence[ShareNulls]) -> ShareNulls:
+    """Those of several series as one."""
+    return ShareNulls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ShareNulls)))
+
+
+def share_nulls(slices: ReferenceSlices, yes: Flags) -> ShareNulls:
+    """The nulls of some shares of one series.
+
+    Parameters
+    ----------
+    slices : what the reference says, in r bins
+    yes : which bins make up each share, shape (S, r)
+
+    """
+    chosen = yes.astype(np.float64).T
+    live = slices.seen > 0
+    number, units, seen = slices.number[live], slices.units[live], slices.seen[live]
+    mean = slices.mean @ chosen
+    total = max(slices.total, 1.0)
+    guess = (mean * total + 0.5) / (total + 1)
+    spread = guess * (1 - guess)
+    unit = np.einsum("bs,bc,cs->s", chosen, slices.within, chosen) / spread
+    unit = np.where((unit <= 0) | (np.minimum(guess, 1 - guess) * total < _FEW), 1.0, unit)
+    inverse_seen = float((units / np.maximum(seen, 1e-9)).sum() / max(float(units.sum()), 1e-9)) if len(units) else 1.0
+    base = unit * inverse_seen
+    u = ((slices.shares[live] @ chosen - mean) * np.sqrt(units)[:, None]).T / np.sqrt(spread)[:, None]
+    lags, pairs = _autocovariance(number, units, u)
+    stays = slices.stays * slices.shared * unit[:, None]
+    lags = lags / base[:, None]
+    lags[:, 0] -= 1
+    lags[:, 1:] -= stays[:, 1:] / base[:, None]
+    both = np.array([1.0, *([2.0] * (LAGS - 1))])
+    of_mean = slices.inverse * unit + (stays * both * slices.lag_weights).sum(axis=1)
+    lags += of_mean[:, None] / base[:, None]  # residuals about the reference's own mean are too small by its variance
+    going_on = 1 + np.stack([(stays * _kernel(int(age), LAGS)).sum(axis=1) for age in _AGES], axis=1) / base[:, None]
+    # What has hardly been seen tells nothing of how its units go together: that they do then counts as a change.
+    kurtosis = np.minimum(inverse_seen / spread / max(len(number), 1), 1 / _FEW)
+    excess, freedom = _excess(lags, pairs, kurtosis, going_on)
+    between = np.maximum((lags * base[:, None] * both * slices.lag_weights).sum(axis=1), 0)
+    weights = _weights(excess, freedom, going_on)
+    known = 1 / np.maximum(of_mean + between, 1e-12)
+    return ShareNulls(mean, known, unit, base, going_on, np.maximum(excess, 0), weights)
+
+
+def _kernel(age: int, lags: int) -> Floats:
+    """Weights of the covariances at lags 1 .. 11 in `age` times the variance of a mean of `age` slices; 0 at lag 0."""
+    lag = np.arange(LAGS)
+    weight = np.where((lag < min(age, lags)) & (lag > 0), 2 * (1 - lag / age), 0.0)
+    return np.asarray(weight, np.float64)
+
+
+def _autocovariance(number: Ints, units: Floats, u: Floats) -> tuple[Floats, Ints]:
+    """Covariances of slice means at lags 0 .. 11, shape (S, LAGS), and the pairs of slices that each comes from."""
+    found, pairs = np.zeros((len(u), LAGS)), np.zeros(LAGS, np.int64)
+    for lag in range(LAGS):
+        at = np.searchsorted(number, number + lag)
+        first = np.flatnonzero((at < len(number)) & (number[np.minimum(at, len(number) - 1)] == number + lag))
+        second = at[first]
+        weight = float(np.sqrt(units[first] * units[second]).sum())
+        if weight > 0:
+            found[:, lag] = (u[:, first] * u[:, second]).sum(axis=1) / weight
+        pairs[lag] = len(first)
+    return found, pairs
+
+
+def _excess(lags: Floats, pairs: Ints, kurtosis: Floats, going_on: Floats) -> tuple[Floats, Floats]:
+    """The excess of each stretch over what its units make it, and the degrees of freedom of that. Shapes (S, ages).
+
+    Lags beyond the first few count where they add more than a standard error of what they add, and if they do, what
+    the last of them show goes on for longer stretches.
+    """
+    slices = max(int(pairs[0]), 1)
+    total = np.maximum(1 + lags[:, :1], 1.0)
+    late, late_error = lags[:, LAGS // 2 :].mean(axis=1), total[:, 0] / np.sqrt(max(pairs[LAGS // 2 :].sum(), 1))
+    late = np.where(late > _SHOWN * late_error, late, 0.0)
+    near = np.maximum(lags[:, 1 : LAGS // 2].mean(axis=1), 1e-9)
+    fall = np.clip(late / near, 0, 1) ** (2 / LAGS)
+    beyond = late[:, None] * np.minimum(fall, 0.99)[:, None] ** (np.arange(LAGS, _FAR) - 0.75 * LAGS)
+    spectra = [
+        _spectrum(np.concatenate([total, np.where(np.arange(1, LAGS) < reach, np.maximum(lags[:, 1:], 0), 0), far], 1))
+        for reach, far in ((_SHORT, 0 * beyond), (_LONGER[0], 0 * beyond), (_LONGER[1], beyond))
+    ]
+    excess, freedom = np.empty((len(lags), len(_AGES))), np.empty((len(lags), len(_AGES)))
+    for column, age in enumerate(_AGES.tolist()):
+        sums, noises = [], []
+        for reach, spectrum in zip((_SHORT, *_LONGER), spectra, strict=True):
+            kernel = _kernel(age, reach)
+            kernel[0] = 1
+            spread = kernel**2
+            each = float((spread / np.maximum(pairs, 1)).sum() / spread.sum())
+            wave = _spectrum(np.concatenate([[1.0], kernel[1:] / 2])[None])
+            noises.append(2 * each * (spectrum**2 * wave**2).mean(axis=1) + kurtosis)
+            sums.append(lags @ kernel)
+        found, noise = sums[0], noises[0]
+        for more, louder in zip(sums[1:], noises[1:], strict=True):
+            shown = more - found > _SHOWN * np.sqrt(np.maximum(louder - noise, 1e-12))
+            found, noise = np.where(shown, more, found), np.where(shown, louder, noise)
+        if age > LAGS:
+            far = late * 2 * (1 - np.arange(LAGS, min(age, slices)) / age).sum()
+            noise = noise * ((1 + np.maximum(found, 0) + far) / (1 + np.maximum(found, 0))) ** 2
+            found = found + far
+        excess[:, column] = found
+        freedom[:, column] = 2 * (going_on[:, column] + np.maximum(found, 0)) ** 2 / noise
+    return excess, freedom
+
+
+def _spectrum(one_side: Floats) -> Floats:
+    """Fourier transform of a sequence that is the same on both sides of lag 0, given from there on."""
+    length = 4 * _FAR
+    padded = np.zeros((len(one_side), length))
+    padded[:, : one_side.shape[1]] = one_side
+    padded[:, length - one_side.shape[1] + 1 :] = one_side[:, :0:-1]
+    spectrum: Floats = np.fft.fft(padded, axis=1).real
+    return spectrum
+
+
+def _weights(excess: Floats, freedom: Floats, going_on: Floats) -> Floats:
+    """Posterior log weight of each possible excess: the estimate of the variance is gamma about what is true."""
+    estimate = (going_on + np.maximum(excess, 0))[..., None]
+    ratio = (going_on[..., None] + _EXCESS) / estimate
+    likelihood = -freedom[..., None] / 2 * (np.log(ratio) + 1 / ratio)
+    prior = np.log(np.where(_EXCESS == 0, _NONE, (1 - _NONE) / (len(_EXCESS) - 1)))
+    weights: Floats = likelihood + prior
+    normal: Floats = weights - special.logsumexp(weights, axis=-1, keepdims=True)
+    return normal
+
+
+def log_e_values(
+    nulls: ShareNulls, rows: Ints, rate: Floats, known: Floats, *, in_slice: Floats, ages: Ints
+) -> tuple[Floats, Floats]:
+    """Log e-value of stretches, and the variance of the deviance's root by the estimated excess. Shapes (P,).
+
+    Parameters
+    ----------
+    rows : share of each stretch
+    rate : part of its units that lies in the share
+    known : independent units that would know it as well: N^2/sum n^2/k of all units N and those scored, k
+    in_slice : those of one slice on average, sum n^2/sum n^2/k
+    ages : slices of the stretch
+
+    """
+    age = _AGE_CLASS[ages]
+    grown = nulls.unit[rows] * nulls.going_on[rows, age]
+    units, there, usual = known / grown, nulls.known[rows], nulls.rate[rows]
+    both = units + there
+    joint = (units * rate + there * usual) / both
+    deviance = np.maximum(2 * (units * _divergence(rate, joint) + there * _divergence(usual, joint)), 0)
+    odds = (units * rate + 0.5) * (1 - joint) / ((units * (1 - rate) + 0.5) * np.maximum(joint, 1e-12))
+    steeper = np.maximum(np.where(joint < 0.5, odds, 1 / np.maximum(odds, 1e-12)), 1) ** _SKEW
+    part = steeper * nulls.base[rows] * in_slice / grown * (there / both)
+    weights = nulls.log_weights[rows, age].T
+    variances = [1 + excess * part for excess in _EXCESS]
+    below = [
+        w - np.log(v) / 2 - deviance / (2 * v) if k else w - deviance / 2
+        for k, (w, v) in enumerate(zip(weights, variances, strict=True))
+    ]
+    usual_variance = 1 + nulls.excess[rows, age] * part
+    size = units * there / both
+    wider = [usual_variance + size * change for change in _SIZES]
+    above = [-np.log(v) / 2 - deviance / (2 * v) for v in wider]
+    return _log_sum(above) - np.log(len(_SIZES)) - _log_sum(below), usual_variance
+
+
+def _log_sum(terms: Sequence[Floats]) -> Floats:
+    """Log of the sum of exponentials, always in one order, so that it does not depend on what else is computed."""
+    most: Floats = np.maximum.reduce(terms)
+    total: Floats = np.zeros_like(most)
+    for term in terms:
+        total += np.exp(term - most)
+    found: Floats = most + np.log(total)
+    return found
+
+
+def _divergence(p: Floats, q: Floats) -> Floats:
+    """Kullback-Leibler divergence of a yes/no with rate p from one with rate q."""
+    q = np.clip(q, 1e-300, 1 - 1e-16)
+    return np.asarray(special.xlogy(p, p / q) + special.xlogy(1 - p, (1 - p) / (1 - q)), np.float64)
+
+
+def shown_by(nulls: ShareNulls, rows: Ints, rate: Floats, known: float, slices: int) -> Floats:
+    """The log e-value that all but a tenth of stretches with these true rates exceed. Shape (P,).
+
+    Parameters
+    ----------
+    rows : share of each
+    rate : its rate, should it have changed
+    known : independent units of the stretch
+    slices : over which they are spread evenly
+
+    """
+    count = len(rows)
+    ages, many = np.full(count, slices), np.full(count, float(known))
+    _, variance = log_e_values(nulls, rows, rate, many, in_slice=many / slices, ages=ages)
+    grown = nulls.unit[rows] * nulls.going_on[rows, _AGE_CLASS[slices]]
+    noise = np.sqrt(rate * (1 - rate) * variance * (grown / known + 1 / nulls.known[rows]))
+    towards = np.sign(nulls.rate[rows] - rate)
+    least = rate + towards * np.minimum(_POWER * noise, np.abs(nulls.rate[rows] - rate))
+    found, _ = log_e_values(nulls, rows, np.clip(least, 0, 1), many, in_slice=many / slices, ages=ages)
+    return found
+
+
+def _nothing() -> Floats:
+    return np.empty(0)
+
+
+def _no_nulls() -> ShareNulls:
+    scalars = (np.empty(0), np.empty(0), np.empty(0), np.empty(0))
+    by_age = (np.empty((0, len(_AGES))), np.empty((0, len(_AGES))))
+    return ShareNulls(*scalars, *by_age, np.empty((0, len(_AGES), len(_EXCESS))))
+
+
+@dataclass(slots=True)
+class Evidence:
+    """The evidence of S shares, all of one slice length. Grows by `join`, moves by `step`."""
+
+    nulls: ShareNulls = field(default_factory=_no_nulls)
+    step_number: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """Slices since the evidence of each share began."""
+    births: Ints = field(default_factory=lambda: np.empty((0, STARTS), np.int64))
+    """Slice at which each start began, -1 for a free place."""
+    sums: Floats = field(default_factory=lambda: np.empty((0, STARTS, SUMS)))
+    """Since each start, of a slice of n units of which k were scored: sums of n times the share, n, n^2/k and n^2."""
+    log_e: Floats = field(default_factory=lambda: np.empty((0, STARTS)))
+    """Log e-value of each start, -inf for a free place."""
+    log_sum: Floats = field(default_factory=_nothing)
+    """Log of their sum, -inf before the first slice."""
+
+    @classmethod
+    def begin(cls, nulls: ShareNulls) -> Evidence:
+        """Evidence that has not begun."""
+        count = len(nulls)
+        return cls(
+            nulls,
+            np.zeros(count, np.int64),
+            np.full((count, STARTS), -1),
+            np.zeros((count, STARTS, SUMS)),
+            np.full((count, STARTS), -np.inf),
+            np.full(count, -np.inf),
+        )
+
+    def join(self, other: Evidence) -> None:
+        """Add other shares with what is known of them."""
+        self.nulls = join_nulls([self.nulls, other.nulls])
+        for name in ("step_number", "births", "sums", "log_e", "log_sum"):
+            setattr(self, name, np.concatenate([getattr(self, name), getattr(other, name)]))
+
+    def step(self, share: Floats, units: Floats, seen: Floats) -> None:
+        """Add one slice, shapes (S,): the share of its units, how many there are, and how many were scored.
+
+        The evidence of a share begins with the first slice that holds any.
+        """
+        some = (units > 0) & (seen > 0)
+        begun, number = some | (self.step_number > 0), self.step_number
+        age = np.where(self.births >= 0, number[:, None] - self.births, 0)
+        stride = 2 ** np.maximum(np.floor(np.log2(np.maximum(age, 1))) - 2, 0).astype(np.int64)
+        kept = (self.births >= 0) & (self.births % stride == 0) & (age < REACH)
+        self.births = np.where(kept, self.births, -1)
+        place = (self.births < 0).argmax(axis=1)
+        every = np.arange(len(number))
+        self.births[every, place] = np.where(begun, number, -1)
+        self.sums[every, place] = 0
+        squares = units**2
+        new = np.stack([units * share, units, squares / np.maximum(seen, 1e-9), squares], axis=1)
+        self.sums += np.where(some[:, None], new, 0.0)[:, None]
+        self.step_number = number + begun
+        self._weigh()
+
+    def _weigh(self) -> None:
+        rows, places = np.nonzero(self.births >= 0)
+        successes, units, inverse, squares = self.sums[rows, places].T
+        some = units > 0
+        inverse = np.where(some, inverse, 1.0)
+        known, in_slice = np.where(some, units, 0.0) ** 2 / inverse, squares / inverse
+        ages = self.step_number[rows] - self.births[rows, places]
+        rate = np.clip(successes / np.where(some, units, 1.0), 0, 1)
+        found, _ = log_e_values(self.nulls, rows, rate, np.maximum(known, 1e-9), in_slice=in_slice, ages=ages)
+        self.log_e = np.full(self.births.shape, -np.inf)
+        self.log_e[rows, places] = np.where(some, found, 0.0)
+        self.log_sum = special.logsumexp(self.log_e, axis=1) if len(self.log_e) else _nothing()
+
+    def strongest(self, row: int) -> tuple[int, float]:
+        """Slices of the stretch that says most of a share, and the share of its units."""
+        place = int(self.log_e[row].argmax())
+        successes, units = self.sums[row, place, :2].tolist()
+        return int(self.step_number[row] - self.births[row, place]), successes / units if units else float("nan")
+
+    def recent(self, slices: int) -> Floats:
+        """Log e-value of the longest stretch of at most so many slices. Shape (S,)."""
+        age = np.where(self.births >= 0, self.step_number[:, None] - self.births, -1)
+        place = np.where(age <= slices, age, -1).argmax(axis=1)
+        found: Floats = self.log_e[np.arange(len(place)), place]
+        return found
+
+    def restart(self, rows: Ints) -> None:
+        """Forget all evidence of the shares at `rows` and begin anew."""
+        self.step_number[rows] = 0
+        self.births[rows], self.sums[rows] = -1, 0
+        self.log_e[rows], self.log_sum[rows] = -np.inf, -np.inf
+
+    def state(self) -> tuple[Ints, Ints, Floats]:
+        """What cannot be derived: steps, births and sums."""
+        return self.step_number, self.births, self.sums
+
+    def put_back(self, steps: Ints, births: Ints, sums: Floats) -> None:
+        """The inverse of `state`, after the same shares have joined."""
+        self.step_number, self.births, self.sums = steps, births, sums
+        if len(steps):
+            self._weigh()
+        self.log_sum[steps == 0] = -np.inf

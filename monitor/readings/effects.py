@@ -1,0 +1,284 @@
+"""What a window shows of a signal beside its reference: values, how far they moved, and what a move would look like.
+
+Numbers by deciles or by their mean, categories by total variation, rates by their difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from monitor.model import Flags, Floats, Ints
+from monitor.reference import SeriesReference
+from monitor.summaries import Category
+from monitor.summaries.counts import distinct_over
+from monitor.summaries.numeric import GRID_CELLS, grid_values
+from monitor.windows import Slice
+
+_DECILES: Floats = np.arange(1, 10) / 10
+_NORMAL: Floats = special.ndtri(_DECILES)
+_SHIFTS: dict[str, Ints] = {
+    "log": np.array([1, 2, 3, 4, 5, 6, 8, 10, 14, 20, 28, 35, 56, 90, 150]),
+    "unit": np.array([2, 5, 10, 15, 20, 25, 30, 40, 60, 90, 130, 200, 300, 500, 800]),
+}
+"""Cells by which a reference is moved to learn which change a window would have shown."""
+_MORE: Floats = np.geomspace(0.001, 0.5, 15)
+"""Shares of the records by which more, or fewer, of a score that is mostly 0 are not."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the effect of one number or category is measured by, from its reference alone."""
+
+    reference: SeriesReference
+
+    @cached_property
+    def dense(self) -> Floats:
+        """Numeric: records of the reference in each cell of the grid."""
+        cells, scale = self.reference.summary.cells, self.reference.signal.scale
+        dense: Floats = np.bincount(cells.keys, cells.mass, minlength=GRID_CELLS[scale]).astype(np.float64)
+        return dense
+
+    @cached_property
+    def deciles(self) -> Floats:
+        of_reference: Floats = deciles(self.dense[None, :], self.reference.signal.scale)[0]
+        return of_reference
+
+    @cached_property
+    def mean(self) -> float:
+        return float(self.dense @ grid_values(self.reference.signal.scale)) / max(self.reference.n, 1)
+
+    @cached_property
+    def record_shares(self) -> Floats:
+        """Share of each bin in the reference, records weighing the same. Shape (bins,)."""
+        cells = self.reference.summary.cells
+        placed = np.bincount(self.reference.place(cells.keys), cells.mass, minlength=self.reference.bins)
+        return placed / max(self.reference.n, 1)
+
+    def shifted(self) -> tuple[Floats, Floats]:
+        """Shares of the bins if all values moved by each of `_SHIFTS`, up and down, and the effect of each move.
+
+        Of a score that is mostly 0, more or fewer are not. Shapes (2, shifts, bins) and (2, shifts); an effect of 0
+        marks a move that is not possible.
+        """
+        signal, summary = self.reference.signal, self.reference.summary
+        zeros = float(summary.cells.mass[summary.cells.keys == 0].sum()) / max(summary.n, 1)
+        if signal.scale == "unit" and 0.5 < zeros < 1:
+            return self._more_or_fewer(zeros)
+        keys, counts, top = summary.cells.keys, summary.cells.mass, GRID_CELLS[signal.scale] - 1
+        values, total = grid_values(signal.scale), max(summary.n, 1)
+        shares, effects = [], []
+        for sign in (1, -1):
+            for shift in _SHIFTS[signal.scale].tolist():
+                moved = np.clip(keys + sign * shift, 0, top)
+                moved = np.where(keys == 0, 0, np.maximum(moved, 1))  # what is nothing stays nothing
+                shares.append(np.bincount(self.reference.place(moved), counts, minlength=self.reference.bins) / total)
+                change = float((values[moved] - values[keys]) @ counts) / total
+                if signal.scale == "log":
+                    effects.append(1.02**shift - 1)
+                else:
+                    possible = abs(change) > 0.5 * (1 - zeros) * shift / top  # else most lie at the end of the scale
+                    effects.append(abs(change) if possible else 0.0)
+        count = len(_SHIFTS[signal.scale])
+        return np.array(shares).reshape(2, count, -1), np.array(effects).reshape(2, count)
+
+    def _more_or_fewer(self, zeros: float) -> tuple[Floats, Floats]:
+        """The same for a share of the records that leaves 0 for the other values as they are distributed, or comes."""
+        cells = self.reference.summary.cells
+        other = np.bincount(
+            self.reference.place(cells.keys[cells.keys != 0]),
+            cells.mass[cells.keys != 0],
+            minlength=self.reference.bins,
+        )
+        other = other / other.sum()
+        zero = np.zeros_like(other)
+        zero[self.reference.place(np.zeros(1, np.int64))] = 1
+        moves = np.stack([_MORE, -_MORE])
+        possible = np.where((zeros - moves >= 0) & (1 - zeros + moves >= 0), np.abs(moves), 0)
+        mean = self.mean / (1 - zeros)
+        shares = (zeros - moves)[..., None] * zero + (1 - zeros + moves)[..., None] * other
+        return shares, possible * mean
+
+
+def deciles(dense: Floats, scale: str) -> Floats:
+    """The nine deciles of counts on a grid, to the width of a cell. Shape (S, cells) -> (S, 9); NaN where empty."""
+    running = np.cumsum(dense, axis=1)
+    total = running[:, -1:]
+    values = grid_values("log" if scale == "log" else "unit")
+    at = np.stack([(running >= q * total).argmax(axis=1) for q in _DECILES], axis=1)
+    return np.where(total > 0, values[at], np.nan)
+
+
+def _least_positive(deciles_: Floats) -> Floats:
+    """What stands in for deciles of 0 where something is divided by them; 1 where all are 0. Shape (S, 1)."""
+    least = np.where(deciles_ > 0, deciles_, np.inf).min(axis=1)
+    return np.where(np.isinf(least), 1.0, least)[:, None]
+
+
+def _apart(found: Floats, usual: Floats, scale: str) -> Floats:
+    """How far each decile moved; on a log scale in logarithms, 0 counting as the least positive one. Shape (S, 9)."""
+    if scale == "unit":
+        return found - usual
+    floor = _least_positive(usual)
+    here, there = (np.log(np.where(side > 0, side, floor)) for side in (found, usual))
+    return np.asarray(here - there, np.float64)
+
+
+def moved_part(change: Floats) -> list[str]:
+    """What of each distribution moved, by how far its nine deciles did: its location, its spread, or one of its tails.
+
+    A tail moved if the outermost decile did four times as far as the five in the middle; else the location if the
+    deciles moved by more together than apart (least squares on normal quantiles), else the spread. '' where none moved.
+
+    Parameters
+    ----------
+    change : shape (S, 9)
+
+    >>> moved_part(np.array([np.full(9, 0.2), 0.2 * _NORMAL, np.where(np.arange(9) > 7, 0.5, 0.0), np.zeros(9)]))
+    ['location', 'spread', 'upper tail', '']
+    """
+    together, apart = change.mean(axis=1), change @ _NORMAL / float(_NORMAL @ _NORMAL)
+    middle = np.abs(change[:, 2:7]).max(axis=1)
+    low, high = np.abs(change[:, 0]), np.abs(change[:, 8])
+    tail = np.maximum(low, high) > 4 * middle
+    names = np.where(np.abs(together) >= np.abs(apart) * _NORMAL[-1], "location", "spread")
+    names = np.where(tail & (low < high), "upper tail", np.where(tail & (low >= high), "lower tail", names))
+    still = ~(np.abs(change).max(axis=1) > 0)  # NaN where there is nothing
+    return [str(name) for name in np.where(still, "", names)]
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Records of one series in a window by cell; a cell may occur once a slice."""
+
+    keys: Ints
+    counts: Ints | Floats
+    """Where records are a sample, weighted by what they stand for; the sum is `n`."""
+    n: int
+    units: int
+    """Distinct sessions and records without one."""
+    known: float
+    """Independent units that would tell as much: of a sample their effective number (Kish), else `units`."""
+
+
+def window_counts(references: Sequence[SeriesReference], window: Sequence[tuple[int, Slice]]) -> list[Gathered]:
+    """The records of each series in a window."""
+    return [_gathered(reference, window) for reference in references]
+
+
+def _gathered(reference: SeriesReference, window: Sequence[tuple[int, Slice]]) -> Gathered:
+    parts = []
+    for _, found in window:
+        summary = found.summary(reference.scope, reference.signal.name)
+        if summary is not None:
+            parts.append(summary.cells)
+    if not parts:
+        return Gathered(np.empty(0, np.int64), np.empty(0, np.int64), 0, 0, 0.0)
+    counts: Ints | Floats = np.concatenate([part.counts for part in parts])
+    n = units = int(counts.sum())
+    known = 0.0
+    if any(part.sampled for part in parts):
+        population = sum(part.population for part in parts)
+        known = population**2 / sum(part.population**2 / part.effective for part in parts if part.n)
+        weighted = np.concatenate([part.weighted for part in parts])
+        counts = np.asarray(weighted * (n / int(weighted.sum())), np.float64)
+    if any(len(part.session) for part in parts):
+        units = sum(part.loose for part in parts) + distinct_over(parts)
+    return Gathered(np.concatenate([part.keys for part in parts]), counts, n, units, known or float(units))
+
+
+def dense_counts(counts: Sequence[Gathered], scale: str) -> Floats:
+    """Records in every cell of a grid, one row a series."""
+    cells = GRID_CELLS["log" if scale == "log" else "unit"]
+    keys = np.concatenate([found.keys + row * cells for row, found in enumerate(counts)])
+    weights = np.concatenate([found.counts for found in counts])
+    dense: Floats = np.bincount(keys, weights, minlength=len(counts) * cells).astype(np.float64)
+    return dense.reshape(len(counts), cells)
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What some windows show of some series. Shape (S,) each."""
+
+    value: Floats
+    reference_value: Floats
+    effect: Floats
+    """0 where there are no records."""
+    decile: Ints
+    """Numbers on a log scale: which decile moved most."""
+    moved: NDArray[np.object_]
+    """Numbers: what of the distribution moved, see `moved_part`; categories: the value whose share moved most."""
+
+
+def numeric_effects(shapes: Sequence[Shape], counts: Sequence[Gathered]) -> Effects:
+    """Numbers: by the decile that moved most, in parts of it, or of scores by the mean."""
+    count = len(shapes)
+    value, reference_value = np.full(count, np.nan), np.full(count, np.nan)
+    effect, decile, moved = np.zeros(count), np.zeros(count, np.int64), np.full(count, "", np.object_)
+    for scale in ("log", "unit"):
+        rows = np.array([i for i, s in enumerate(shapes) if s.reference.signal.scale == scale], np.int64)
+        if not len(rows):
+            continue
+        dense = dense_counts([counts[i] for i in rows], scale)
+        n = dense.sum(axis=1)
+        found, usual = deciles(dense, scale), np.stack([shapes[i].deciles for i in rows])
+        moved[rows] = moved_part(_apart(found, usual, scale))
+        if scale == "unit":
+            value[rows] = np.where(n > 0, dense @ grid_values("unit") / np.maximum(n, 1), np.nan)
+            reference_value[rows] = [shapes[i].mean for i in rows]
+            effect[rows] = np.where(n > 0, value[rows] - reference_value[rows], 0)
+        else:
+            change = np.where(n[:, None] > 0, (found - usual) / np.maximum(usual, _least_positive(usual)), 0)
+            decile[rows] = np.abs(change).argmax(axis=1)
+            effect[rows] = change[np.arange(len(rows)), decile[rows]]
+            value[rows], reference_value[rows] = found[:, 4], usual[:, 4]
+    return Effects(value, reference_value, effect, decile, moved)
+
+
+def rate_effects(shapes: Sequence[Shape], counts: Sequence[Gathered]) -> Effects:
+    """Rates: by their difference."""
+    n = np.array([found.n for found in counts], np.float64)
+    yes = np.array([float(found.counts[found.keys > 0].sum()) for found in counts])
+    usual = np.array([float(shape.record_shares[1]) for shape in shapes])
+    value = np.where(n > 0, yes / np.maximum(n, 1), np.nan)
+    nothing = np.zeros(len(shapes), np.int64)
+    return Effects(value, usual, np.where(n > 0, value - usual, 0), nothing, np.full(len(shapes), "", np.object_))
+
+
+def category_effects(shapes: Sequence[Shape], cells: Sequence[Flags], counts: Sequence[Gathered]) -> Effects:
+    """Categories: by total variation between the values that are watched and all others as one.
+
+    Parameters
+    ----------
+    cells : which bins make up each of those, shape (values, bins)
+
+    """
+    count = len(shapes)
+    value, usual, effect = np.full(count, np.nan), np.full(count, np.nan), np.zeros(count)
+    moved = np.full(count, "", np.object_)
+    for row, (shape, yes, found) in enumerate(zip(shapes, cells, counts, strict=True)):
+        if not found.n:
+            continue
+        reference = shape.reference
+        here = yes @ np.bincount(reference.place(found.keys), found.counts, minlength=reference.bins) / found.n
+        there = yes @ shape.record_shares
+        most = int(np.abs(here - there).argmax())
+        effect[row] = np.abs(here - there).sum() / 2
+        value[row], usual[row] = here[most], there[most]
+        if here[most] != there[most]:
+            moved[row] = _name(reference, yes[most])
+    return Effects(value, usual, effect, np.zeros(count, np.int64), moved)
+
+
+def _name(reference: SeriesReference, yes: Flags) -> str:
+    """Of a cell that is one value its name, else that it is all rare ones."""
+    bins = np.flatnonzero(yes)
+    summary = reference.summary
+    if len(bins) != 1 or bins[0] >= len(reference.cells) or not isinstance(summary, Category):
+        return "rare values"
+    return summary.names[int(reference.cells[bins[0]])]

@@ -1,0 +1,356 @@
+"""Whether shares of the units have changed since the reference: what decides for numbers, categories and rates.
+
+A rate is one share. A number is watched by up to five quantiles of the reference, each the share of units at or below
+it; a category by the share of each value that is frequent enough, and of all others as one, those the reference does
+not know among them. The evidence of a series is the mean of that of its shares (the mean of e-values is one). A series
+is decided where that passes one over the error probability that a slice may spend, and stays decided until for a whole
+window what it shows does not matter or says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import msgspec
+import numpy as np
+
+from monitor.evidence import STARTS, SUMS, Evidence, ShareNulls, share_nulls, shown_by
+from monitor.model import Flags, Floats, Ints, Scope
+from monitor.readings.effects import (
+    Effects,
+    Gathered,
+    Shape,
+    category_effects,
+    numeric_effects,
+    rate_effects,
+    window_counts,
+)
+from monitor.reference import SeriesReference
+from monitor.windows import SLICES, Slice
+
+_QUANTILES = (1 / 16, 1 / 4, 1 / 2, 3 / 4, 15 / 16)
+"""Of the reference, by which numbers are watched: its location by the middle, its spread and tails by the others."""
+_VALUE_UNITS = 10
+"""Units of a window that a value of a category is expected to have to be watched by itself."""
+_VALUES = 15
+"""Most values of a category that are watched by themselves."""
+_CHANGES: Floats = np.geomspace(0.001, 0.95, 100)
+"""Changes of a share that are tried for the smallest that would have shown."""
+_LADDER = 8
+"""Sizes of windows, to an octave, for which that is worked out."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One series: its reference, and the shares by which it is watched in windows of one size."""
+
+    reference: SeriesReference
+    size: int
+    matters: float
+    learned: tuple[int, int] = (0, 0)
+    """Begin and end of the reference: slices of that time are no evidence."""
+    _detectable: dict[tuple[int, float], float] = field(default_factory=dict)
+
+    @cached_property
+    def shape(self) -> Shape:
+        return Shape(self.reference)
+
+    @cached_property
+    def yes(self) -> Flags:
+        """Which bins make up each share. Shape (shares, bins)."""
+        kind = self.reference.signal.kind
+        if kind == "rate":
+            return np.array([[False, True]])
+        return self._quantiles() if kind == "numeric" else self._values()
+
+    def _quantiles(self) -> Flags:
+        below: Floats = np.cumsum(self.reference.slices[self.size].mean)[:-1]
+        inside = np.flatnonzero((below > 0) & (below < 1))
+        cuts = sorted({int(inside[np.abs(below[inside] - q).argmin()]) for q in _QUANTILES}) if len(inside) else []
+        last = np.array(cuts, np.int64).reshape(-1, 1)
+        below_cut: Flags = np.less_equal(np.arange(self.reference.bins), last)
+        return below_cut
+
+    def _values(self) -> Flags:
+        """The last of them is that of all that are rare."""
+        rows = self.reference.slices[self.size]
+        in_window = float(rows.seen.mean()) * SLICES if len(rows.seen) else 0.0
+        order = np.argsort(-rows.mean[:-1], kind="stable")[:_VALUES]
+        kept = np.sort(order[rows.mean[order] * in_window >= _VALUE_UNITS])
+        yes = np.zeros((len(kept) + 1, self.reference.bins), np.bool_)
+        yes[np.arange(len(kept)), kept] = True
+        yes[-1] = ~yes.any(axis=0)
+        return yes
+
+    @cached_property
+    def nulls(self) -> ShareNulls:
+        """Of two complementary shares one says all."""
+        yes = self.yes[-1:] if len(self.yes) == 2 and self.reference.signal.kind == "category" else self.yes
+        return share_nulls(self.reference.slices[self.size], yes)
+
+    def shares(self, found: Slice) -> tuple[Floats, float, float] | None:
+        """Share of the units of a slice in each of `nulls`, units in all and units scored; None without records."""
+        if self.learned[0] < found.end and found.start < self.learned[1]:
+            return None
+        summary = found.summary(self.reference.scope, self.reference.signal.name)
+        if summary is None:
+            return None
+        part, units, seen = summary.cells.project(self.reference.place, self.reference.bins)
+        return (self.yes @ part)[-len(self.nulls) :], units, seen
+
+    def detectable(self, known: float, threshold: float) -> float:
+        """The smallest change that a window of so many units would have shown with 90 % power; NaN where none."""
+        step = int(np.floor(_LADDER * np.log2(max(known, 1)) + 1e-9))
+        key = step, threshold
+        if key not in self._detectable:
+            if len(self._detectable) > 256:
+                self._detectable.clear()
+            self._detectable[key] = self._smallest(2 ** (step / _LADDER), threshold)
+        return self._detectable[key]
+
+    def _smallest(self, known: float, threshold: float) -> float:
+        count = len(self.nulls)
+        if not count:
+            return float("nan")
+        needed = np.log(count) - np.log(threshold)
+        if self.reference.signal.kind == "numeric":
+            shares, effects = self.shape.shifted()
+            moved = (shares - self.shape.record_shares) @ self.yes.T + self.nulls.rate
+            rows = np.broadcast_to(np.arange(count), moved.shape)
+            shown = shown_by(self.nulls, rows.ravel(), np.clip(moved, 0, 1).ravel(), known, SLICES).reshape(moved.shape)
+            reach = np.where(effects > 0, shown.max(axis=2), np.inf).min(axis=0)
+            reach = np.where((effects > 0).any(axis=0), reach, -np.inf)
+            return _first(effects.max(axis=0), reach, needed)
+        sides = [self._side(sign, known, needed) for sign in (1, -1)]
+        return float(np.max(sides))
+
+    def _side(self, sign: int, known: float, needed: float) -> float:
+        """The smallest change up or down that would have shown whichever share makes it.
+
+        0 where none that matters is possible on that side.
+        """
+        usual = self.nulls.rate
+        room = 1 - usual if sign > 0 else usual
+        able = np.flatnonzero(room >= self.matters)
+        if not len(able):
+            return 0.0
+        tried = usual[able, None] + sign * _CHANGES
+        rows = np.broadcast_to(able[:, None], tried.shape)
+        shown = shown_by(self.nulls, rows.ravel(), np.clip(tried, 0, 1).ravel(), known, SLICES).reshape(tried.shape)
+        shown = np.where(room[able, None] >= _CHANGES, shown, -np.inf)
+        return float(np.max([_first(_CHANGES, row, needed) for row in shown]))
+
+
+def _first(changes: Floats, shown: Floats, needed: float) -> float:
+    """The first change whose evidence is enough, between it and the one before by the root; NaN where none is."""
+    shown = np.maximum.accumulate(shown)
+    hit = shown >= needed
+    if not hit.any():
+        return float("nan")
+    at = int(hit.argmax())
+    low_change, low = (float(changes[at - 1]), float(shown[at - 1])) if at else (0.0, 0.0)
+    here, there, wanted = np.sqrt(np.maximum([low, float(shown[at]), needed], 0))
+    part = (wanted - here) / (there - here) if there > here and np.isfinite(there) else 1.0
+    return low_change + (float(changes[at]) - low_change) * float(np.clip(part, 0, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What one pass over the series of a window found. Shape (S,) each."""
+
+    p_value: Floats
+    effects: Effects
+    detectable: Floats
+    decided: Flags
+    stretching: Flags
+    """Whether the effects are those of the strongest stretch of slices, not of the window."""
+    records: Ints
+    units: Ints
+    since: Ints
+    """Slices in the strongest stretch."""
+
+
+_COLUMNS = ("value", "reference_value", "effect", "decile", "moved")
+
+
+@dataclass(slots=True)
+class ShareTable:
+    """All series of one window size that are watched by shares."""
+
+    size: int
+    series: list[Watched] = field(default_factory=list)
+    first: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
+    """Of each series its first share, and at the end how many there are."""
+    evidence: Evidence = field(default_factory=Evidence)
+    drifting: Flags = field(default_factory=lambda: np.empty(0, np.bool_))
+    """Decided, and not yet calm for a window."""
+    calm: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """Slices for which the window has been calm since the decision."""
+
+    def join(self, watched: Watched, window: Sequence[tuple[int, Slice]]) -> None:
+        """Add a series, with the evidence of the slices that its window holds already."""
+        evidence, held = Evidence.begin(watched.nulls), dict(window)
+        for place in range(min(held, default=SLICES), SLICES):
+            evidence.step(*self._of_slice([watched], held.get(place)))
+        self.series.append(watched)
+        self.evidence.join(evidence)
+        self.first = np.append(self.first, self.first[-1] + len(watched.nulls))
+        self.drifting, self.calm = np.append(self.drifting, False), np.append(self.calm, 0)
+
+    def push(self, found: Slice | None) -> None:
+        """The next slice (None: without records)."""
+        if self.series:
+            self.evidence.step(*self._of_slice(self.series, found))
+
+    @staticmethod
+    def _of_slice(series: Sequence[Watched], found: Slice | None) -> Floats:
+        """Share of the units in each share of the series, units in all and units scored. Shape (3, shares)."""
+        columns = np.zeros((3, sum(len(watched.nulls) for watched in series)))
+        begin = 0
+        for watched in series:
+            of_slice = None if found is None else watched.shares(found)
+            mine = slice(begin, begin + len(watched.nulls))
+            if of_slice is not None:
+                columns[0, mine], columns[1, mine], columns[2, mine] = of_slice
+            begin = mine.stop
+        return columns
+
+    def p_values(self) -> Floats:
+        """Of each series, one over its evidence, at most 1. Shape (S,)."""
+        log_sum, _ = self._standing()
+        least: Floats = np.exp(-np.maximum(log_sum, 0))
+        return least
+
+    def read(self, window: Sequence[tuple[int, Slice]], threshold: Floats) -> Shares:
+        """Where the evidence stands, and what the present window shows.
+
+        Parameters
+        ----------
+        window : the slices of the window
+        threshold : error probability that each slice of each series may spend, shape (S,)
+
+        """
+        matters = np.array([watched.matters for watched in self.series])
+        counts = window_counts([watched.reference for watched in self.series], window)
+        found = self._effects(np.arange(len(self.series)), counts)
+        log_sum, since = self._standing()
+        p_value = np.exp(-np.maximum(log_sum, 0))
+        beyond = p_value <= threshold
+        stretching = beyond & ~self.drifting
+        still = np.abs(found.effect) < matters
+        self._by_stretch(np.flatnonzero(stretching), since, window, found)
+        decided = self.drifting | (beyond & (np.abs(found.effect) >= matters))
+        records = np.array([part.n for part in counts], np.int64)
+        recent = self._mean_log(self.evidence.recent(SLICES))
+        self._follow(decided, (records > 0) & (still | (recent <= 0)))
+        known = zip(self.series, counts, threshold.tolist(), strict=True)
+        detectable = np.array([watched.detectable(part.known, spent) for watched, part, spent in known])
+        units = np.array([part.units for part in counts], np.int64)
+        return Shares(p_value, found, detectable, decided, stretching, records, units, since)
+
+    def _by_stretch(self, rows: Ints, since: Ints, window: Sequence[tuple[int, Slice]], found: Effects) -> None:
+        """Put the effects of the strongest stretch in the place of the window's: what changed may have just begun."""
+        short = rows[since[rows] < SLICES]
+        parts = [
+            window_counts([self.series[row].reference], [part for part in window if part[0] >= SLICES - since[row]])[0]
+            for row in short.tolist()
+        ]
+        stretch = self._effects(short, parts)
+        for name in ("effect", "decile", "moved"):
+            getattr(found, name)[short] = getattr(stretch, name)
+        of_category = [self.series[row].reference.signal.kind == "category" for row in short.tolist()]
+        for name in ("value", "reference_value"):  # those of the value that moved most
+            getattr(found, name)[short[of_category]] = getattr(stretch, name)[of_category]
+        for row in rows.tolist():
+            if self.series[row].reference.signal.kind == "rate":
+                share = int(self.first[row])
+                found.effect[row] = self.evidence.strongest(share)[1] - self.evidence.nulls.rate[share]
+
+    def _standing(self) -> tuple[Floats, Ints]:
+        """Log evidence of each series, and the slices in the strongest stretch of its strongest share."""
+        log_sum, since = self._mean_log(self.evidence.log_sum), np.zeros(len(self.series), np.int64)
+        for row, (begin, end) in enumerate(zip(self.first[:-1].tolist(), self.first[1:].tolist(), strict=True)):
+            if end > begin:
+                strongest = begin + int(self.evidence.log_sum[begin:end].argmax())
+                since[row] = self.evidence.strongest(strongest)[0]
+        return log_sum, since
+
+    def _mean_log(self, of_shares: Floats) -> Floats:
+        """Log of the mean over the shares of each series; -inf where it has none."""
+        parts = zip(self.first[:-1].tolist(), self.first[1:].tolist(), strict=True)
+        return np.array([_log_mean(of_shares[begin:end]) for begin, end in parts])
+
+    def _effects(self, rows: Ints, counts: Sequence[Gathered]) -> Effects:
+        """Of the series at `rows`, by their kind."""
+        count = len(rows)
+        nothing, kinds = np.full(count, np.nan), [self.series[row].reference.signal.kind for row in rows.tolist()]
+        names = np.full(count, "", np.object_)
+        found = Effects(nothing, nothing.copy(), np.zeros(count), np.zeros(count, np.int64), names)
+        for kind in sorted(set(kinds)):
+            mine = np.flatnonzero([of == kind for of in kinds])
+            watched, parts = [self.series[rows[at]] for at in mine.tolist()], [counts[at] for at in mine.tolist()]
+            shapes = [one.shape for one in watched]
+            if kind == "category":
+                part = category_effects(shapes, [one.yes for one in watched], parts)
+            else:
+                part = (numeric_effects if kind == "numeric" else rate_effects)(shapes, parts)
+            for name in _COLUMNS:
+                getattr(found, name)[mine] = getattr(part, name)
+        return found
+
+    def _follow(self, decided: Flags, calm: Flags) -> None:
+        """Remember decisions; after a calm window the evidence begins anew."""
+        self.drifting = decided.copy()
+        self.calm = np.where(decided & calm, self.calm + 1, 0)
+        for row in np.flatnonzero(self.calm >= SLICES).tolist():
+            self.evidence.restart(np.arange(int(self.first[row]), int(self.first[row + 1])))
+            self.drifting[row], self.calm[row] = False, 0
+
+    def dump(self) -> bytes:
+        """What cannot be derived from references, packed."""
+        counts = np.diff(self.first).tolist()
+        columns = (*self.evidence.state(), self.drifting, self.calm)
+        return msgspec.msgpack.encode(
+            (self._names(), counts, [np.ascontiguousarray(column).tobytes() for column in columns])
+        )
+
+    def restore(self, data: bytes) -> None:
+        """Put the state of `dump` back, after the same series have joined. Raises ValueError where others have."""
+        names, counts, columns = msgspec.msgpack.decode(data)
+        if names != self._names() or counts != np.diff(self.first).tolist():
+            raise ValueError("evidence of other series than the references hold")
+        shares = sum(counts)
+        steps, births = (np.frombuffer(column, np.int64).copy() for column in columns[:2])
+        sums = np.frombuffer(columns[2], np.float64).copy()
+        self.evidence.put_back(steps, births.reshape(shares, STARTS), sums.reshape(shares, STARTS, SUMS))
+        self.drifting = np.frombuffer(columns[3], np.bool_).copy()
+        self.calm = np.frombuffer(columns[4], np.int64).copy()
+
+    def _names(self) -> list[list[str | None]]:
+        return [[*watched.reference.scope, watched.reference.signal.name] for watched in self.series]
+
+
+def _log_mean(values: Floats) -> float:
+    """Log of the mean of exponentials; -inf of none."""
+    if not len(values):
+        return -np.inf
+    most = float(values.max())
+    return most + float(np.log(np.exp(values - most).mean())) if np.isfinite(most) else most
+
+
+def without(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:
+    """What `ShareTable.dump` packed, less some series."""
+    names, counts, columns = msgspec.msgpack.decode(data)
+    kept = [row for row, (*scope, signal) in enumerate(names) if (Scope(*scope), signal) not in gone]
+    shares, begins = sum(counts), np.cumsum([0, *counts])
+    places = [place for row in kept for place in range(begins[row], begins[row + 1])]
+
+    def rows(column: bytes, number: int, wanted: Sequence[int]) -> bytes:
+        width = len(column) // max(number, 1)
+        return b"".join(column[width * at : width * (at + 1)] for at in wanted)
+
+    packed = [rows(column, shares, places) for column in columns[:3]]
+    packed += [rows(column, len(names), kept) for column in columns[3:]]
+    return msgspec.msgpack.encode(([names[row] for row in kept], [counts[row] for row in kept], packed))
