@@ -57,7 +57,7 @@ def make_engine(config: Config, scorers: Sequence[Scorer] | None = None) -> Engi
     """The engine of a configuration, without any state; `scorers` of all records, where they are made already."""
     scorers = make_scorers(config) if scorers is None else scorers
     samples = SampledSignals(make_sample_scorers(config), keeps_text=config.content != "none")
-    signals = signals_of([*scorers, *samples.scorers])
+    signals = signals_of([*scorers, samples])
     plan = Plan(
         signals,
         config.windows,
@@ -69,6 +69,8 @@ def make_engine(config: Config, scorers: Sequence[Scorer] | None = None) -> Engi
         config.signals.sample,
         reference_file(config, signals),
     )
+    if plan.file is not None:
+        samples.clusters.books |= plan.file.books
     return Engine(plan, samples, list if config.content == "full" else redact)
 
 

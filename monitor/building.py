@@ -52,7 +52,9 @@ def build(config: Config, logs: Sequence[str], on_commit: Callable[[Pipeline], N
             f"reference.until, {format_time(until)}, lies behind the end of the logs; leave it out, or give more logs"
         )
     try:
-        data = pack(config.windows, engine.plan.signals, engine.baselines.references.values())
+        data = pack(
+            config.windows, engine.plan.signals, engine.baselines.references.values(), engine.samples.clusters.books
+        )
     except ValueError as error:
         raise UsageError(f"there is nothing to learn from in these logs: {error}") from None
     return Built(data, pipeline.notices)

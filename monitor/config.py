@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from monitor.calibration import FalseAlarmSettings
+from monitor.clusters import derived
 from monitor.decoding import FORMATS, FieldMap
 from monitor.model import Signal
 from monitor.reference import ReferenceSettings
@@ -51,7 +52,7 @@ _MAP_SUFFIXES = (".yaml", ".yml")
 """What the name of a field map's file ends in."""
 
 _SIGNALS_OF = {name: row.signals for name, row in SCORERS.items()} | {
-    name: row.signals for name, row in SAMPLE_SCORERS.items()
+    name: [*row.signals, *derived(row.signals)] for name, row in SAMPLE_SCORERS.items()
 }
 """Scorer -> its signals."""
 KeyPath = tuple[str | int, ...]
@@ -105,6 +106,8 @@ class SignalSettings(Settings):
     """Latency, tokens, cost, errors, status, feedback."""
     toxicity: ToxicitySettings | bool = ToxicitySettings()
     """How toxic prompts and responses are."""
+    duplicates: bool = True
+    """How many prompts and responses say the same as another."""
     language: bool = True
     """Which language prompts and responses are in."""
     embedding: EmbeddingSettings | bool | Literal["auto"] = "auto"

@@ -75,8 +75,9 @@ class SampleScorer(Protocol):
     def score(self, transcripts: Transcripts) -> Scores:
         """A column for every signal, one entry an exchange; NaN, a row of NaN or -1 means "no observation".
 
-        The same transcripts in the same order MUST give the same bytes, whatever was scored before. Of a batch and of
-        its exchanges one by one, numbers MUST agree to 1e-4.
+        A sample is scored once, whole. The same transcripts in the same order MUST give the same bytes, whatever was
+        scored before. Of a batch and of its exchanges one by one, numbers MUST agree to 1e-4, but for signals that say
+        how an exchange stands to the others of its sample (`duplicates`).
         """
         ...
 

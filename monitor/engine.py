@@ -15,8 +15,22 @@ import msgspec
 from monitor.appearances import Appearances
 from monitor.baselines import Baselines
 from monitor.calibration import FalseAlarmSettings, Spending
+from monitor.clusters import Codebook, embedding_of
 from monitor.explain import Moved, explain, moved
-from monitor.model import Alert, AlertChange, AlertKey, Blob, Level, Pieces, Reading, Scope, Scored, Signal, Verdict
+from monitor.model import (
+    Alert,
+    AlertChange,
+    AlertKey,
+    Blob,
+    Level,
+    Pieces,
+    Reading,
+    Scope,
+    Scored,
+    Signal,
+    Verdict,
+    piece_key,
+)
 from monitor.readings import LEAST_WINDOWS, Judge, Key, budget_of, key_of, learning_readings
 from monitor.readings.levels import NOTHING, Measured, measure
 from monitor.readings.matters import matters
@@ -30,6 +44,9 @@ from monitor.settings import format_duration, format_time
 from monitor.slices import OpenSlices, StreamSettings
 from monitor.summaries import AnySummary, merged
 from monitor.windows import SLICES, Contents, Rings, Slice
+
+_FIXED = {"ring", "codebook", "kept", "reference", "block", "block_kept"}
+"""Tables of pieces that never change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +325,13 @@ class Engine:
         known, window = self._held_against(reading), self.rings.window(reading.window, reading.at)
         parts = [part for part in (found.summary(scope, signal) for _, found in window) if part is not None]
         samples = [found.samples[scope.stream] for _, found in window if scope.stream in found.samples]
-        return moved(reading, self._strength(reading), None if known is None else known.summary, parts, samples)
+        before = None if known is None else known.summary
+        return moved(reading, self._strength(reading), before, parts, samples, book=self._book(scope.stream, signal))
+
+    def _book(self, stream: str, signal: str) -> Codebook | None:
+        """The codebook of a signal of clusters."""
+        vectors = embedding_of(signal)
+        return None if vectors is None else self.samples.clusters.books.get((stream, vectors))
 
     def _held_against(self, reading: Reading) -> SeriesReference | None:
         judges = self.rolled if reading.against == "rolling" else self.judges
@@ -369,6 +392,7 @@ class Engine:
         """Packed state that has changed since the last call."""
         fixed: Pieces = {("ring", f"{size}:{found.start}"): found.dump for size, found in self.rings.held()}
         fixed |= self.baselines.pieces()
+        fixed |= {("codebook", piece_key(*key)): book.dump for key, book in self.samples.clusters.books.items()}
         if self.rolling is not None:
             fixed |= self.rolling.pieces(self.now)
         new = [Blob(*key, pack()) for key, pack in fixed.items() if key not in self._written]
@@ -385,6 +409,7 @@ class Engine:
             Blob("engine", "time", msgspec.msgpack.encode(self.now)),
             Blob("engine", "spending", msgspec.msgpack.encode(self.spending)),
             Blob("engine", "appearances", self.appearances.dump()),
+            Blob("engine", "vectors", self.samples.clusters.dump_waiting()),
             Blob("engine", "baselines", self.baselines.dump()),
             Blob("engine", "latest", msgspec.msgpack.encode(list(self.latest.values()))),
             Blob("engine", "levels", msgspec.msgpack.encode(list(self.levels.values()))),
@@ -405,6 +430,10 @@ class Engine:
         for (table, key), data in held.items():
             if table == "ring":
                 self.rings.restore(int(key.split(":")[0]), Slice.load(data))
+            elif table == "codebook":
+                stream, signal = msgspec.json.decode(key, type=tuple[str, str])
+                self.samples.clusters.books[stream, signal] = Codebook.load(data)
+        self.samples.clusters.restore_waiting(held["engine", "vectors"])
         self._restore_references(held)
         for reading in msgspec.msgpack.decode(held["engine", "latest"], type=list[Reading]):
             self.latest[reading.window, key_of(reading.scope, reading.signal)] = reading
@@ -412,7 +441,9 @@ class Engine:
             self.levels[level.rule, level.window, Scope(level.stream, level.segment), level.signal] = level
         for alert in msgspec.msgpack.decode(held["engine", "alerts"], type=list[Alert]):
             self.alerts[alert.key] = alert
-        self._written = {key for key in held if key[0] in {"ring", "kept", "reference", "block", "block_kept"}}
+        self._written = {
+            key for key in held if key[0] in {"ring", "codebook", "kept", "reference", "block", "block_kept"}
+        }
 
     def _restore_references(self, held: Mapping[tuple[str, str], bytes]) -> None:
         """References join their judges in the order in which they did before."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from monitor.clusters import Codebook, embedding_of
 from monitor.model import Ints, Reading
 from monitor.sampling import Sample
 from monitor.settings import format_duration
@@ -35,7 +36,8 @@ class Moved:
     after: Mapping[str, float] = field(default_factory=dict)
     """Categories: value -> its share in the window."""
     examples: Sequence[str] = ()
-    """Vectors: redacted texts of the window that pull most away from the reference."""
+    """Redacted texts of the window: of vectors those that pull most away from the reference, of clusters those of the
+    one that grew most."""
 
 
 def moved(
@@ -44,6 +46,8 @@ def moved(
     before: AnySummary | None,
     after: Sequence[AnySummary],
     samples: Sequence[Sample],
+    *,
+    book: Codebook | None = None,
 ) -> Moved:
     """A signal that moved, with what tells how.
 
@@ -52,11 +56,15 @@ def moved(
     before : the signal in the reference
     after : the signal in the slices of the window
     samples : exchanges of the stream in those slices
+    book : of a signal of clusters, what they are
 
     """
     if isinstance(before, Category):
         parts = [part for part in after if isinstance(part, Category)]
-        return Moved(reading, strength, before.shares(), Category.merged(parts).shares() if parts else {})
+        shares, now = before.shares(), Category.merged(parts).shares() if parts else {}
+        rose = max(now, key=lambda name: (now[name] - shares.get(name, 0.0), name), default="")
+        examples = [] if book is None or rose not in book.names else _of_cluster(reading, book, rose, samples)
+        return Moved(reading, strength, shares, now, examples)
     if isinstance(before, Vector):
         found = [part for part in after if isinstance(part, Vector)]
         return Moved(reading, strength, examples=_examples(reading, before, found, samples) if found else ())
@@ -69,7 +77,6 @@ def _examples(reading: Reading, before: Vector, after: Sequence[Vector], samples
     It is great where texts are more frequent now than before (Gretton et al., JMLR 2012, section 2.3).
     """
     pull = Vector.merged(list(after)).embedding - before.embedding
-    side = "prompt" if reading.signal.startswith("prompt") else "response"
     scored: list[tuple[float, str]] = []
     for sample in samples:
         vectors = sample.vectors.get(reading.signal)
@@ -77,7 +84,7 @@ def _examples(reading: Reading, before: Vector, after: Sequence[Vector], samples
             continue
         rows = _rows_of(sample, reading.segment)
         values = embed(vectors[rows]) @ pull
-        texts = getattr(sample.transcripts, side)[rows]
+        texts = getattr(sample.transcripts, _side(reading))[rows]
         scored += [
             (value, " ".join(text.split())[:EXAMPLE_CHARS])
             for value, text in zip(values.tolist(), texts, strict=True)
@@ -85,6 +92,28 @@ def _examples(reading: Reading, before: Vector, after: Sequence[Vector], samples
         ]
     ranked = sorted(scored, key=lambda pair: (-pair[0], pair[1]))
     return list(dict.fromkeys(text for _, text in ranked))[:MOST_EXAMPLES]
+
+
+def _of_cluster(reading: Reading, book: Codebook, name: str, samples: Sequence[Sample]) -> list[str]:
+    """Texts of the window that fall in one cluster, those nearest to its centre first."""
+    vectors, code = embedding_of(reading.signal) or "", book.names.index(name)
+    scored: list[tuple[float, str]] = []
+    for sample in samples:
+        if vectors not in sample.vectors:
+            continue
+        rows = _rows_of(sample, reading.segment)
+        found = sample.vectors[vectors][rows].astype(np.float64)
+        texts, mine = getattr(sample.transcripts, _side(reading))[rows], book.place(found) == code
+        scored += [
+            (novelty, " ".join(text.split())[:EXAMPLE_CHARS])
+            for novelty, text, here in zip(book.novelty(found).tolist(), texts, mine.tolist(), strict=True)
+            if text and here
+        ]
+    return list(dict.fromkeys(text for _, text in sorted(scored)))[:MOST_EXAMPLES]
+
+
+def _side(reading: Reading) -> str:
+    return "prompt" if reading.signal.startswith("prompt") else "response"
 
 
 def _rows_of(sample: Sample, segment: str | None) -> Ints:

@@ -12,9 +12,10 @@ from itertools import accumulate, chain, pairwise
 import numpy as np
 import xxhash
 
-from monitor.contracts import SampleScorer, Scorer
+from monitor.contracts import Scorer
 from monitor.decoding import exchange_hash
 from monitor.model import Categories, Column, Flags, Hashes, Records, Scored, Signal, Transcripts
+from monitor.sampled import SampledSignals
 from monitor.sampling import Redact
 from monitor.scorers.columns import categories, exchanges
 from monitor.scoring import score
@@ -59,7 +60,7 @@ def _fit_to_keep(column: Column, redact: Redact) -> Column:
     return Categories([str(name) for name in redact(column.names)], column.codes)
 
 
-def signals_of(scorers: Sequence[Scorer | SampleScorer]) -> Mapping[str, Signal]:
+def signals_of(scorers: Sequence[Scorer | SampledSignals]) -> Mapping[str, Signal]:
     """All signals by name, in the scorers' order. Raises ValueError where two scorers make the same."""
     found: dict[str, Signal] = {}
     for scorer in scorers:

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 
 from monitor import __version__
+from monitor.clusters import Books, Codebook
 from monitor.distances import DISTANCES, Distance
 from monitor.model import Floats, Scope, Signal
 from monitor.reference import ScopeReference, SeriesReference, differing
@@ -29,7 +30,7 @@ from monitor.summaries.numeric import GRID_CELLS, grid_values
 from monitor.windows import scope_order
 
 MAGIC = b"driftd reference\n"
-VERSION = 1
+VERSION = 2
 ID_DIGITS = 12
 """Hex digits of the hash that name a file."""
 _PREAMBLE = struct.Struct(">HQ")
@@ -64,6 +65,8 @@ class ReferenceFile:
     signals: Mapping[str, Signal]
     """All that were measured when it was made."""
     scopes: Mapping[Scope, ScopeReference]
+    books: Books
+    """What clusters of vectors are, by stream and signal."""
 
     @property
     def length(self) -> int:
@@ -71,14 +74,17 @@ class ReferenceFile:
         return self.end - self.begin
 
 
-def pack(sizes: Sequence[int], signals: Mapping[str, Signal], references: Iterable[ScopeReference]) -> bytes:
+def pack(
+    sizes: Sequence[int], signals: Mapping[str, Signal], references: Iterable[ScopeReference], books: Books
+) -> bytes:
     """The file of some references, one a scope. Raises ValueError where there is none."""
     ordered = sorted(references, key=lambda reference: scope_order((reference.scope, None)))
     if not ordered:
         raise ValueError("no stream has learned anything")
     begin, end = min(r.begin for r in ordered), max(r.end for r in ordered)
     header = _Header(__version__, begin, end, sorted(sizes), sorted(signals.values(), key=lambda signal: signal.name))
-    body = msgspec.msgpack.encode((header, [reference.dump() for reference in ordered]))
+    clusters = [(*key, book.dump()) for key, book in sorted(books.items())]
+    body = msgspec.msgpack.encode((header, [reference.dump() for reference in ordered], clusters))
     whole = MAGIC + _PREAMBLE.pack(VERSION, len(body)) + body
     return whole + hashlib.sha256(whole).digest()
 
@@ -113,7 +119,9 @@ def unpack(data: bytes, name: str) -> ReferenceFile:
 
 def _read(body: bytes, digits: str, name: str) -> ReferenceFile:
     try:
-        header, packed = msgspec.msgpack.decode(body, type=tuple[_Header, list[bytes]])
+        header, packed, clusters = msgspec.msgpack.decode(
+            body, type=tuple[_Header, list[bytes], list[tuple[str, str, bytes]]]
+        )
     except msgspec.MsgspecError as error:
         raise ReferenceFileError(f"{name}: cannot be read: {error}; {_AGAIN}") from None
     try:
@@ -121,7 +129,8 @@ def _read(body: bytes, digits: str, name: str) -> ReferenceFile:
     except ValueError as error:
         raise ReferenceFileError(f"{name}: holds {error}; {_AGAIN}") from None
     signals = {signal.name: signal for signal in header.signals}
-    return ReferenceFile(digits, header.made_by, header.begin, header.end, header.sizes, signals, scopes)
+    books = {(stream, signal): Codebook.load(book) for stream, signal, book in clusters}
+    return ReferenceFile(digits, header.made_by, header.begin, header.end, header.sizes, signals, scopes, books)
 
 
 def misfits(file: ReferenceFile, sizes: Sequence[int], measured: Mapping[str, Signal]) -> list[str]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from monitor.clusters import Codebooks, derived
 from monitor.contracts import SampleScorer
 from monitor.model import Column, Scope, Signal, Transcripts
 from monitor.sampling import HalfVectors, Sample
@@ -27,10 +28,13 @@ class SampledSignals:
     scorers: Sequence[SampleScorer] = ()
     keeps_text: bool = True
     """Whether closed slices keep the (redacted) text of their samples."""
+    clusters: Codebooks = field(default_factory=Codebooks)
 
     @property
     def signals(self) -> list[Signal]:
-        return [signal for scorer in self.scorers for signal in scorer.signals]
+        """Those of the scorers, and what the clusters of vectors among them are."""
+        scored = [signal for scorer in self.scorers for signal in scorer.signals]
+        return [*scored, *derived(scored)]
 
     def measure(self, closed: Slice, remarks: Counter[str]) -> Slice:
         """The closed slice with the sample signals of every scope; its samples with their vectors, and as is kept.
@@ -42,6 +46,7 @@ class SampledSignals:
         scopes, kept = dict(closed.scopes), {}
         for stream, sample in sorted(closed.samples.items()):
             columns = self._columns(sample.transcripts, remarks)
+            columns |= self.clusters.columns(stream, columns)
             for scope, summaries in self._summaries(closed, stream, sample, columns):
                 found = scopes[scope]
                 scopes[scope] = Contents(found.records, dict(sorted({**found.summaries, **summaries}.items())))

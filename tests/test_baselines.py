@@ -130,7 +130,7 @@ def test_it_goes_on_where_it_was_packed(cut: int) -> None:
 
 @pytest.fixture
 def file(learned: Baselines) -> ReferenceFile:
-    return unpack(pack([SIZE], SIGNALS, [learned.references[Part(BOT)], learned.references[Part(TENANT)]]), "")
+    return unpack(pack([SIZE], SIGNALS, [learned.references[Part(BOT)], learned.references[Part(TENANT)]], {}), "")
 
 
 def test_what_a_file_has_is_held_against_at_once_and_the_rest_learns_as_long(file: ReferenceFile) -> None:

@@ -15,6 +15,7 @@ from typer.main import get_command
 
 import monitor.__main__ as command_line
 from monitor import __version__, reference_commands
+from monitor.clusters import derived
 from monitor.config import Config, parse
 from monitor.decoding import COLUMNS, Native
 from monitor.distances import DISTANCES
@@ -117,6 +118,7 @@ def test_the_table_of_fields_is_whole() -> None:
 
 def test_the_table_of_signals_is_whole() -> None:
     rows = [*(row.signals for row in SCORERS.values()), *(row.signals for row in SAMPLE_SCORERS.values())]
+    rows += [derived(row) for row in rows]
     signals = [signal.name for row in rows for signal in row]
     assert sorted(cells(section("What is measured"))) == sorted([*signals, "volume"])
 

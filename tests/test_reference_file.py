@@ -10,10 +10,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from monitor.clusters import Codebook
 from monitor.distances import jensen_shannon, ks, mmd
 from monitor.model import Scope, Signal
 from monitor.reference import Learning, ScopeReference
-from monitor.reference_file import MAGIC, ReferenceFile, ReferenceFileError, compare, misfits, pack, unpack
+from monitor.reference_file import MAGIC, VERSION, ReferenceFile, ReferenceFileError, compare, misfits, pack, unpack
 from monitor.settings import MINUTE
 from monitor.summaries import Vector, summarise
 from monitor.windows import Contents, Slice
@@ -22,6 +23,7 @@ from tests.test_reference import BOT, SECOND, SIGNALS, SIZE, learned, slice_of
 TENANT = Scope("bot", "tenant=a")
 VECTOR = Signal("prompt_embedding", "vector", sample=True, fingerprint="mini@1", size=4)
 ALL = {**SIGNALS, VECTOR.name: VECTOR}
+BOOKS = {("bot", VECTOR.name): Codebook(np.eye(4)[:2], 0.3)}
 
 
 def vectors(seed: int, turn: float = 0.0, count: int = 80) -> ScopeReference:
@@ -45,7 +47,7 @@ def references() -> list[ScopeReference]:
 
 @pytest.fixture(scope="module")
 def data(references: list[ScopeReference]) -> bytes:
-    return pack([SIZE], ALL, references)
+    return pack([SIZE], ALL, references, BOOKS)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,7 @@ def file(data: bytes) -> ReferenceFile:
 
 def test_a_file_holds_what_was_packed(file: ReferenceFile, references: list[ScopeReference]) -> None:
     assert list(file.scopes) == [BOT, TENANT]
+    assert {key: book.dump() for key, book in file.books.items()} == {key: book.dump() for key, book in BOOKS.items()}
     assert [found.dump() for found in file.scopes.values()] == [reference.dump() for reference in references]
     assert (file.begin, file.end, file.length) == (0, 80 * SECOND, 80 * SECOND)
     assert file.sizes == [SIZE]
@@ -65,15 +68,15 @@ def test_a_file_holds_what_was_packed(file: ReferenceFile, references: list[Scop
 
 
 def test_the_id_is_that_of_the_content(data: bytes, file: ReferenceFile, references: list[ScopeReference]) -> None:
-    assert data == pack([SIZE], dict(reversed(ALL.items())), references[::-1]), "in whatever order it is given"
+    assert data == pack([SIZE], dict(reversed(ALL.items())), references[::-1], BOOKS), "in whatever order it is given"
     assert file.id == hashlib.sha256(data[:-32]).hexdigest()[:12]
-    other = pack([SIZE], ALL, [learned([slice_of(i, 20, seed=i == 7) for i in range(80)]), references[1]])
+    other = pack([SIZE], ALL, [learned([slice_of(i, 20, seed=i == 7) for i in range(80)]), references[1]], BOOKS)
     assert unpack(other, "").id != file.id
 
 
 def test_nothing_cannot_be_packed() -> None:
     with pytest.raises(ValueError, match="no stream has learned anything"):
-        pack([SIZE], ALL, [])
+        pack([SIZE], ALL, [], {})
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------------
@@ -111,8 +114,8 @@ def test_another_file_is_refused(other: bytes) -> None:
 
 
 def test_a_file_of_a_newer_driftd_is_refused(data: bytes) -> None:
-    newer = resealed(data, lambda body: struct.pack_into(">H", body, len(MAGIC), 2))
-    with pytest.raises(ReferenceFileError, match=r"built by a newer driftd \(format 2; this one knows 1\); upgrade"):
+    newer = resealed(data, lambda body: struct.pack_into(">H", body, len(MAGIC), VERSION + 1))
+    with pytest.raises(ReferenceFileError, match=r"built by a newer driftd \(format 3; this one knows 2\); upgrade"):
         unpack(newer, "x.ref")
 
 
@@ -127,10 +130,10 @@ def test_a_body_that_is_none_is_refused_though_its_hash_is_right(data: bytes) ->
 
 
 def test_references_of_another_version_are_refused(file: ReferenceFile) -> None:
-    body = msgspec.msgpack.decode(pack([SIZE], ALL, file.scopes.values())[len(MAGIC) + 10 : -32])
+    body = msgspec.msgpack.decode(pack([SIZE], ALL, file.scopes.values(), {})[len(MAGIC) + 10 : -32])
     body[1][0] = msgspec.msgpack.encode((99, *msgspec.msgpack.decode(body[1][0])[1:]))
     packed = msgspec.msgpack.encode(body)
-    whole = MAGIC + struct.pack(">HQ", 1, len(packed)) + packed
+    whole = MAGIC + struct.pack(">HQ", VERSION, len(packed)) + packed
     with pytest.raises(ReferenceFileError, match=r"x\.ref: holds a reference of version 99.*; build it again"):
         unpack(whole + hashlib.sha256(whole).digest(), "x.ref")
 
@@ -175,7 +178,7 @@ def test_another_embedding_model_is_told(file: ReferenceFile) -> None:
 def test_files_are_compared_by_what_both_have(file: ReferenceFile) -> None:
     shifted = learned([slice_of(i, 20, shift=0.5) for i in range(80)])
     fewer = shifted.without(["reason"])
-    other = unpack(pack([SIZE], ALL, [fewer, vectors(1, turn=1.5)]), "")
+    other = unpack(pack([SIZE], ALL, [fewer, vectors(1, turn=1.5)], {}), "")
     rows = compare(file, other)
     assert [row.signal.name for row in rows][:2] == ["prompt_embedding", "chars"]
     assert {row.signal.name for row in rows} == {"prompt_embedding", "chars", "score", "error"}

@@ -81,9 +81,9 @@ def run(bot: SupportBot, truth: Sequence[Planted], screen: Screen) -> Result:
 
 
 def _engine(scorers: Sequence[Scorer]) -> Engine:
-    samples = [made(row) for name, row in SAMPLE_SCORERS.items() if name != "embedding" or embeds()]
+    samples = SampledSignals([made(row) for name, row in SAMPLE_SCORERS.items() if name != "embedding" or embeds()])
     plan = Plan(
-        signals=signals_of([*scorers, *samples]),
+        signals=signals_of([*scorers, samples]),
         sizes=[WINDOW],
         streams=StreamSettings(),
         reference=ReferenceSettings(size=f"{LEARNING // MINUTE}m"),
@@ -92,4 +92,4 @@ def _engine(scorers: Sequence[Scorer]) -> Engine:
         rules=with_built_in(DEFAULT_RULES),
         sampled=SAMPLED,
     )
-    return Engine(plan, SampledSignals(samples), redact)
+    return Engine(plan, samples, redact)

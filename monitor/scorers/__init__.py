@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from monitor.contracts import SampleScorer, Scorer
 from monitor.model import Signal
-from monitor.scorers import embedding, language, operational, text, toxicity
+from monitor.scorers import duplicates, embedding, language, operational, text, toxicity
 from monitor.settings import Settings
 
 
@@ -42,6 +42,7 @@ SCORERS: dict[str, ScorerKind] = {
 """Name of a scorer of all records -> how it is set and made."""
 
 SAMPLE_SCORERS: dict[str, SampleScorerKind] = {
+    "duplicates": SampleScorerKind(None, duplicates.Duplicates, duplicates.SIGNALS),
     "language": SampleScorerKind(None, language.Language, language.SIGNALS),
     "embedding": SampleScorerKind(embedding.EmbeddingSettings, embedding.Embedding, embedding.SIGNALS),
 }

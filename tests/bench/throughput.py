@@ -38,7 +38,11 @@ PLAN = {
     "windows": ["12s"],
     "reference": {"size": "72s"},
     "lateness": "0s",
-    "signals": {"language": False, "embedding": False},  # of a sample, whose size does not grow with the records
+    "signals": {
+        "duplicates": False,
+        "language": False,
+        "embedding": False,
+    },  # of a sample, whose size does not grow with the records
 }
 _START = 1_795_132_800_000
 

@@ -13,6 +13,7 @@ import pytest
 from monitor.contracts import SampleScorer
 from monitor.model import Categories, Column, Scores, Signal, Transcripts
 from monitor.scorers import SAMPLE_SCORERS
+from monitor.scorers.duplicates import Duplicates
 from monitor.scorers.embedding import EmbeddingSettings
 from tests.tiny_model import make_tiny_model
 
@@ -108,6 +109,8 @@ LAWS = [law_declared, law_nothing_from_nothing, law_batch_as_singles, law_same_b
 
 @pytest.mark.parametrize("law", LAWS)
 def test_law(scorer: SampleScorer, law: Any) -> None:
+    if law is law_batch_as_singles and isinstance(scorer, Duplicates):
+        pytest.skip("it says how an exchange stands to the others of its sample")
     law(scorer)
 
 
