@@ -13,7 +13,7 @@ import msgspec
 
 from monitor.baselines import Baselines
 from monitor.model import Alert, AlertChange, AlertKey, Blob, Reading, Scope
-from monitor.readings import shares
+from monitor.readings import without
 from monitor.reference import ReferenceSettings
 from monitor.rules import rebaselined
 from monitor.settings import format_time
@@ -124,7 +124,7 @@ def _forget(held: Mapping[tuple[str, str], bytes], gone: Collection[tuple[Scope,
     latest = msgspec.msgpack.decode(held["engine", "latest"], type=list[Reading])
     kept = [reading for reading in latest if (reading.scope, reading.signal) not in gone]
     evidence = [
-        Blob(table, key, shares.without(data, gone))
+        Blob(table, key, without(data, gone))
         for (table, key), data in held.items()
         if table in {"evidence", "evidence_rolling"}
     ]

@@ -414,8 +414,8 @@ class Engine:
             Blob("engine", "latest", msgspec.msgpack.encode(list(self.latest.values()))),
             Blob("engine", "levels", msgspec.msgpack.encode(list(self.levels.values()))),
             Blob("engine", "alerts", msgspec.msgpack.encode(list(self.alerts.values()))),
-            *(Blob("evidence", str(size), judge.shares.dump()) for size, judge in self.judges.items()),
-            *(Blob("evidence_rolling", str(size), judge.shares.dump()) for size, judge in self.rolled.items()),
+            *(Blob("evidence", str(size), judge.dump()) for size, judge in self.judges.items()),
+            *(Blob("evidence_rolling", str(size), judge.dump()) for size, judge in self.rolled.items()),
         ]
 
     def restore(self, blobs: Sequence[tuple[str, str, bytes]]) -> None:
@@ -459,7 +459,7 @@ class Engine:
                 self._roll(self.now)
         for table, judges in (("evidence", self.judges), ("evidence_rolling", self.rolled)):
             for size, judge in judges.items():
-                judge.shares.restore(held[table, str(size)])
+                judge.restore(held[table, str(size)])
         if self.baselines.references:
             self._split_budget()
 

@@ -710,9 +710,9 @@ class Embedded:
 
 
 def test_vectors_are_ok_until_records_are_replaced() -> None:
-    stream = Embedded(records=750, slices=288)
+    stream = Embedded(records=1500, slices=288)
     quiet = stream.read()
-    assert (quiet.test, quiet.kind, quiet.verdict, quiet.tail) == ("rff_mmd", "vector", "ok", "simulated")
+    assert (quiet.test, quiet.kind, quiet.verdict, quiet.tail) == ("rff_mmd", "vector", "ok", "anytime")
     assert quiet.detectable is not None
     assert quiet.detectable <= 0.02
     changed = stream.read(replaced=0.15)
@@ -723,7 +723,6 @@ def test_vectors_are_ok_until_records_are_replaced() -> None:
     assert changed.value is not None
     assert changed.reference_value is not None
     assert changed.value > 3 * changed.reference_value
-    assert changed.tail == "extrapolated"
 
 
 def test_few_vectors_are_insufficient() -> None:
@@ -748,7 +747,7 @@ def test_of_vectors_the_scored_ones_count_not_those_they_stand_for() -> None:
 
 def test_few_slices_of_vectors_are_widened_and_say_so() -> None:
     full, few = Embedded(slices=72), Embedded(slices=48)
-    assert full.read().tail == "simulated"
+    assert full.read().tail == "anytime"
     assert few.read().tail == "widened"
 
 
@@ -789,11 +788,17 @@ def test_a_window_of_vectors_that_joins_late_reads_as_one_that_was_pushed() -> N
 @pytest.mark.parametrize("sessions", [False, True])
 @pytest.mark.parametrize(("records", "factor"), [(25, 1.0), (25, 0.25), (25, 4.0)])
 def test_few_unchanged_windows_of_vectors_look_changed(sessions: bool, records: int, factor: float) -> None:  # noqa: FBT001
-    found = []
+    found, least = [], []
     for seed in range(15):
         stream = Embedded(records=records, slices=96, sessions=sessions, seed=seed)
-        found += [stream.read(records=round(records * factor)).p_value or 0.0 for _ in range(20)]
+        evidence = []
+        for _ in range(20):
+            evidence.append(stream.read(records=round(records * factor)).p_value or 0.0)
+            found.append(float(stream.judge.vectors.window_p_values()[0]))
+        least.append(min(evidence))
     p_values = np.array(found)
+    assert np.mean(np.array(least) <= 1e-3) <= 0.24  # of 240 slices
+    assert min(least) > 1e-5
     if factor <= 1:  # of more traffic the reference's own noise says most, which is the same for all windows
         assert (p_values <= 1e-1).mean() >= 0.02  # nor is it blind
     assert (p_values <= 1e-2).mean() <= 0.03
@@ -810,7 +815,7 @@ def test_replacing_as_much_as_detectable_is_seen_nine_times_of_ten(threshold: fl
         promised = stream.read(budget={False: threshold})
         assert promised.detectable is not None
         for _ in range(3):
-            found = stream.read(replaced=0.15, budget={False: threshold})
+            found = stream.read(replaced=0.3, budget={False: threshold})
             assert found.effect is not None
             if found.effect >= promised.detectable:
                 seen.append((found.p_value or 0) <= threshold)

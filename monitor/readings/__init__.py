@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
-from monitor.calibration import SUPPORTED, FalseAlarmSettings, decided, thresholds
+from monitor.calibration import FalseAlarmSettings, decided, thresholds
 from monitor.distances import DISTANCES
 from monitor.model import Kind, Reading, Scope, Signal, Verdict
+from monitor.readings import shares, vectors
 from monitor.readings.effects import dense_counts, window_counts
 from monitor.readings.lacking import LEAST_REFERENCE_UNITS, LEAST_UNITS, lacking
 from monitor.readings.matters import matters
@@ -62,10 +64,10 @@ class Judge:
         """Begin to judge the signals of a reference that is long enough for this size of window."""
         self.parts |= {(reference.scope, name): reference for name in reference.signals}
         for series in reference.series.values():
+            learned = reference.begin, reference.end
             if series.signal.kind == "vector":
-                self.vectors.join(series, window)
+                self.vectors.join(series, window, learned)
             else:
-                learned = reference.begin, reference.end
                 self.shares.join(Watched(series, self.size, self._matters(series), learned), window)
 
     def _matters(self, series: SeriesReference) -> float:
@@ -76,6 +78,16 @@ class Judge:
         """The next slice of this size (None: it holds no records)."""
         self.shares.push(found)
         self.vectors.push(found)
+
+    def dump(self) -> bytes:
+        """The evidence, packed: what cannot be derived from references and slices."""
+        return msgspec.msgpack.encode((self.shares.dump(), self.vectors.dump()))
+
+    def restore(self, data: bytes) -> None:
+        """Put the state of `dump` back, after the same references have joined. Raises ValueError where others have."""
+        shares, vectors = msgspec.msgpack.decode(data)
+        self.shares.restore(shares)
+        self.vectors.restore(vectors)
 
     def read(
         self, now: int, window: Sequence[tuple[int, Slice]], budget: Mapping[bool, float], *, partial: bool
@@ -137,7 +149,6 @@ class Judge:
         drift = decided(found.p_value, threshold, found.effect, least)
         for row, series in enumerate(table.series):
             seen = bool(found.detectable[row] <= least[row])
-            tail = "simulated" if found.p_value[row] >= SUPPORTED else "extrapolated"
             yield self._reading(
                 now,
                 series,
@@ -149,7 +160,7 @@ class Judge:
                 effect_unit=_UNITS_OF_EFFECT["vector"],
                 p_value=float(found.p_value[row]) if found.records[row] else None,
                 threshold=float(threshold[row]),
-                tail="widened" if found.widened[row] else tail,
+                tail="widened" if found.widened[row] else "anytime",
                 n=int(found.records[row]),
                 units=int(found.units[row]),
                 detectable=_number(found.detectable[row]) if found.records[row] else None,
@@ -262,6 +273,12 @@ class Judge:
             if key in wanted:
                 result[key] = {name: _number(value) for name, value in self.vectors.distances(row, window).items()}
         return result
+
+
+def without(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:
+    """What `Judge.dump` packed, less some series."""
+    of_shares, of_vectors = msgspec.msgpack.decode(data)
+    return msgspec.msgpack.encode((shares.without(of_shares, gone), vectors.without(of_vectors, gone)))
 
 
 def _verdict(units: int, reference_units: float, *, drift: bool, seen: bool) -> Verdict:

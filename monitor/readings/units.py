@@ -29,6 +29,11 @@ class WindowUnits:
         self.units, self.seen = np.concatenate([self.units, nothing]), np.concatenate([self.seen, nothing])
         self._slices.append([None] * SLICES)
 
+    def add(self, other: WindowUnits) -> None:
+        """Add the series of another."""
+        self.units, self.seen = np.concatenate([self.units, other.units]), np.concatenate([self.seen, other.seen])
+        self._slices += other._slices
+
     def push(self) -> None:
         """The next slice, empty as yet."""
         for array in (self.units, self.seen):
@@ -41,19 +46,20 @@ class WindowUnits:
         self.units[row, place], self.seen[row, place] = units, seen
         self._slices[row][place] = UnitParts.of(cells)
 
-    @property
-    def weights(self) -> Floats:
-        """Units of slices that are known, 0 for the others. Shape (S, 12)."""
-        return np.where(self.seen > 0, self.units, 0)
+    def weights(self, last: int = SLICES) -> Floats:
+        """Units of the last slices that are known, 0 for the others. Shape (S, 12)."""
+        return np.where((self.seen > 0) & (np.arange(SLICES) >= SLICES - last), self.units, 0)
 
-    def shared(self) -> tuple[Floats, Floats]:
+    def _shared(self, last: int) -> tuple[Floats, Floats]:
         """What units in several slices add to sum A_j^2, and sum A_j^3. Shape (S,) each."""
-        weights = self.weights / np.maximum(self.weights.sum(axis=1, keepdims=True), 1e-300)
+        weights = self.weights(last)
+        weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
         found = [shared_by_window(slices, row) for slices, row in zip(self._slices, weights, strict=True)]
         squares, cubes = np.array(found).reshape(-1, 2).T
         return squares, cubes
 
-    def moments(self, *terms: NullTerms) -> list[NullMoments]:
-        """The null of the present windows, by each of several terms."""
-        squares, cubes = self.shared()
-        return [null_moments(each, self.units, self.seen, squares, cubes) for each in terms]
+    def moments(self, terms: NullTerms, last: int = SLICES) -> NullMoments:
+        """The null of the present windows, or of so many of their last slices."""
+        squares, cubes = self._shared(last)
+        seen = np.where(np.arange(SLICES) >= SLICES - last, self.seen, 0)
+        return null_moments(terms, self.units, seen, squares, cubes)

@@ -1,25 +1,50 @@
 """Whether vectors of a window are distributed as in the reference: `rff_mmd`.
 
-The statistic is the squared distance of the window's mean features from the reference's: the maximum mean discrepancy
-(Gretton et al., JMLR 13, 2012) of the kernel that the features stand for. Its null is that of calibration.
+The statistic is the squared distance of mean features from the reference's: the maximum mean discrepancy (Gretton et
+al., JMLR 13, 2012) of the kernel that the features stand for. Its null is that of calibration, whose tail is believed
+down to what simulation supports and no further. What decides is evidence over time: p-values of blocks of four or of
+twelve slices that do not overlap become e-values k p^(k - 1) (Vovk and Wang, Annals of Statistics 2021), which are
+multiplied, and summed over starts as in an e-detector (evidence). Blocks share their reference; each is held against
+one as uncertain as if _TOGETHER of them drew their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 
-from monitor.calibration import FEW_SLICES, NullTerms, needed_shift, stack_terms, tail
+from monitor.calibration import FEW_SLICES, SUPPORTED, NullTerms, needed_shift, stack_terms, tail
 from monitor.distances import DISTANCES
-from monitor.model import Flags, Floats, Ints
+from monitor.model import Flags, Floats, Ints, Scope
 from monitor.readings.effects import window_counts
 from monitor.readings.units import WindowUnits
 from monitor.reference import SeriesReference
 from monitor.summaries import Vector
 from monitor.summaries.vector import FEATURES, farthest
 from monitor.windows import SLICES, Slice
+
+BLOCKS = (4, SLICES)
+"""Slices to a block, either with the same weight at every step."""
+_TOGETHER = 3
+_POWER = 0.2
+"""Of the p-value in its e-value, k."""
+_MOST = 1e12
+"""Evidence counts up to this, beyond what any threshold asks for, so that it is gone soon after the change is."""
+_GOING_ON: Floats = np.array([np.mean([length > age for length in BLOCKS]) for age in range(SLICES, -1, -1)])
+"""Part of the chains that ended so many slices ago, the last of them now, whose next block has not ended."""
+
+
+def e_value(p_value: Floats) -> Floats:
+    """Evidence of a p-value, on average at most 1 where nothing changed.
+
+    >>> e_value(np.array([1.0, 0.01, 1e-6, 1e-9])).round(1).tolist()  # below what is supported nothing is added
+    [0.2, 8.0, 12619.1, 12619.1]
+    """
+    found: Floats = _POWER * np.maximum(p_value, SUPPORTED) ** (_POWER - 1)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +78,48 @@ class VectorTable:
     units: WindowUnits = field(default_factory=WindowUnits)
     far: Floats = field(default_factory=lambda: np.zeros((0, SLICES)))
     """Greatest squared distance of a kept unit's records from the reference's mean."""
+    ended: Floats = field(default_factory=lambda: np.zeros((0, SLICES + 1)))
+    """Evidence of all chains of blocks that ended with each of the last slices, the newest last."""
+    apart: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """Slices since the last one of the time in which each reference was learned."""
+    learned: list[tuple[int, int]] = field(default_factory=list)
+    """Begin and end of each reference."""
     _stacked: NullTerms | None = None
 
-    def join(self, reference: SeriesReference, window: Sequence[tuple[int, Slice]]) -> None:
-        """Add a series, with the slices that its window holds already."""
-        self.series.append(reference)
+    def join(
+        self, reference: SeriesReference, window: Sequence[tuple[int, Slice]], learned: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Add a series, with the slices that its window holds already; those from which it was learned do not count."""
         usual = reference.summary.embedding if isinstance(reference.summary, Vector) else np.zeros(FEATURES)
-        self.usual = np.concatenate([self.usual, usual[None, :]])
-        self.features = np.concatenate([self.features, np.zeros((1, SLICES, FEATURES))])
-        self.far = np.concatenate([self.far, np.zeros((1, SLICES))])
-        self.units.join()
+        alone, held = VectorTable(self.size), dict(window)
+        alone.series, alone.learned, alone.usual = [reference], [learned], usual[None, :]
+        alone.features, alone.far = np.zeros((1, SLICES, FEATURES)), np.zeros((1, SLICES))
+        alone.ended, alone.apart = np.zeros((1, SLICES + 1)), np.zeros(1, np.int64)
+        alone.units.join()
+        for place in range(min(held, default=SLICES), SLICES):
+            alone.push(held.get(place))
+        self.series += alone.series
+        self.learned += alone.learned
+        for name in ("usual", "features", "far", "ended", "apart"):
+            setattr(self, name, np.concatenate([getattr(self, name), getattr(alone, name)]))
+        self.units.add(alone.units)
         self._stacked = None
-        for place, found in window:
-            self._put(len(self.series) - 1, place, found)
 
     def push(self, found: Slice | None) -> None:
         """The next slice (None: without records)."""
-        for array in (self.features, self.far):
+        if not self.series:
+            return
+        for array in (self.features, self.far, self.ended):
             array[:, :-1] = array[:, 1:].copy()
             array[:, -1] = 0
         self.units.push()
+        self.apart += 1
         if found is not None:
-            for row in range(len(self.series)):
+            for row, (begin, end) in enumerate(self.learned):
                 self._put(row, SLICES - 1, found)
+                if begin < found.end and found.start < end:
+                    self.apart[row] = 0
+        self._weigh()
 
     def _put(self, row: int, place: int, found: Slice) -> None:
         summary = _vector(self.series[row], found)
@@ -94,26 +138,82 @@ class VectorTable:
         threshold : p-value at which each series decides, shape (S,)
 
         """
-        if self._stacked is None:
-            self._stacked = stack_terms([reference.vectors[self.size].terms for reference in self.series])
-        weights = self.units.weights
-        total = weights.sum(axis=1)
-        mean = np.einsum("sw,swf->sf", weights, self.features) / np.maximum(total, 1e-300)[:, None]
-        squared = np.where(total > 0, ((mean - self.usual) ** 2).sum(axis=1), 0)
-        (moments,) = self.units.moments(self._stacked)
+        terms = self._terms()
+        squared = self._squared(SLICES)
+        moments = self.units.moments(terms)
         far = np.sqrt(self.far.max(axis=1))
         far = np.where(far > 0, far, np.nan)
         counts = window_counts(self.series, window)
+        blocks = SLICES // BLOCKS[0]
+        each = np.exp(np.log(len(BLOCKS) ** blocks / threshold) / blocks)  # evidence that each block must bring
+        wanted = np.maximum((_POWER / each) ** (1 / (1 - _POWER)), SUPPORTED)
         return Embedded(
-            np.where(total > 0, tail(squared, moments), 1.0),
+            self.p_values(),
             np.sqrt(np.maximum(squared - moments.trace, 0)) / far,
-            np.sqrt(needed_shift(threshold, moments)) / far,
+            np.sqrt(needed_shift(wanted, self.units.moments(self._cautious(terms), BLOCKS[0]))) / far,
             np.sqrt(squared),
             np.sqrt(moments.trace),
             np.array([found.n for found in counts], np.int64),
             np.array([found.units for found in counts], np.int64),
             np.array([reference.vectors[self.size].slices < FEW_SLICES for reference in self.series], np.bool_),
         )
+
+    def _terms(self) -> NullTerms:
+        if self._stacked is None:
+            self._stacked = stack_terms([reference.vectors[self.size].terms for reference in self.series])
+        return self._stacked
+
+    @staticmethod
+    def _cautious(terms: NullTerms) -> NullTerms:
+        """The null of a block that goes with others.
+
+        The covariance of several differences from one reference is at most that of independent ones from references
+        that are as many times as uncertain.
+        """
+        of_reference = {name: _TOGETHER * getattr(terms, name) for name in ("lag_weights", "inverse", "shared")}
+        return replace(terms, **of_reference)
+
+    def _squared(self, last: int) -> Floats:
+        """Squared distance of the mean features of the last slices from the reference's; 0 where there are none."""
+        weights = self.units.weights(last)
+        total = weights.sum(axis=1)
+        mean = np.einsum("sw,swf->sf", weights, self.features) / np.maximum(total, 1e-300)[:, None]
+        return np.where(total > 0, ((mean - self.usual) ** 2).sum(axis=1), 0)
+
+    def _weigh(self) -> None:
+        """Evidence of the chains that end with the newest slice."""
+        cautious, newest = self._cautious(self._terms()), np.zeros(len(self.series))
+        for length in BLOCKS:
+            p_value = self._p_values(cautious, length)
+            counts = (self.units.weights(length).sum(axis=1) > 0) & (self.apart >= length)
+            newest += np.where(counts, (1 + self.ended[:, SLICES - length]) * e_value(p_value), 0) / len(BLOCKS)
+        self.ended[:, -1] = np.minimum(newest, _MOST)
+
+    def window_p_values(self) -> Floats:
+        """Of the last twelve slices alone, however far their tail is extrapolated. Shape (S,)."""
+        return self._p_values(self._terms(), SLICES)
+
+    def _p_values(self, terms: NullTerms, last: int) -> Floats:
+        return tail(self._squared(last), self.units.moments(terms, last))
+
+    def p_values(self) -> Floats:
+        """One over the evidence of all chains, those that wait for their next block to end among them, at most 1."""
+        return 1 / np.maximum(self.ended @ _GOING_ON, 1)
+
+    def dump(self) -> bytes:
+        """What cannot be derived from references and slices, packed."""
+        return msgspec.msgpack.encode((self._names(), self.ended.tobytes(), self.apart.tobytes()))
+
+    def restore(self, data: bytes) -> None:
+        """Put the state of `dump` back, after the same series have joined. Raises ValueError where others have."""
+        names, ended, apart = msgspec.msgpack.decode(data)
+        if names != self._names():
+            raise ValueError("evidence of other series than the references hold")
+        self.ended = np.frombuffer(ended, np.float64).reshape(len(names), SLICES + 1).copy()
+        self.apart = np.frombuffer(apart, np.int64).copy()
+
+    def _names(self) -> list[list[str | None]]:
+        return [[*reference.scope, reference.signal.name] for reference in self.series]
 
     def distances(self, row: int, window: Sequence[tuple[int, Slice]]) -> dict[str, float]:
         """The descriptive distances of one series, over records."""
@@ -133,3 +233,15 @@ class VectorTable:
 def _vector(reference: SeriesReference, found: Slice) -> Vector | None:
     summary = found.summary(reference.scope, reference.signal.name)
     return summary if isinstance(summary, Vector) else None
+
+
+def without(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:
+    """What `VectorTable.dump` packed, less some series."""
+    names, *columns = msgspec.msgpack.decode(data)
+    kept = [row for row, (*scope, signal) in enumerate(names) if (Scope(*scope), signal) not in gone]
+    widths = [len(column) // max(len(names), 1) for column in columns]
+    rows = [
+        b"".join(column[width * row : width * (row + 1)] for row in kept)
+        for column, width in zip(columns, widths, strict=True)
+    ]
+    return msgspec.msgpack.encode(([names[row] for row in kept], *rows))
