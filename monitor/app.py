@@ -343,7 +343,7 @@ def reading_row(reading: Reading) -> dict[str, Any]:
     """A row of readings.jsonl."""
     row = msgspec.structs.asdict(reading)
     row["at"], row["window_start"] = format_time(reading.at), format_time(reading.window_start)
-    row["window"] = format_duration(reading.window)
+    row["window"], row["changed_at"] = format_duration(reading.window), _time(reading.changed_at)
     return row
 
 
@@ -352,7 +352,12 @@ def change_row(change: AlertChange) -> dict[str, Any]:
     row = msgspec.structs.asdict(change)
     row["at"], row["started_at"] = format_time(change.at), format_time(change.started_at)
     row["window"] = None if change.window is None else format_duration(change.window)
+    row["changed_at"] = _time(change.changed_at)
     return row
+
+
+def _time(at: int | None) -> str | None:
+    return None if at is None else format_time(at)
 
 
 def reject_row(reject: Reject) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from monitor.clusters import Codebook, embedding_of
 from monitor.model import Ints, Reading
 from monitor.sampling import Sample
-from monitor.settings import format_duration
+from monitor.settings import format_duration, format_time
 from monitor.summaries import AnySummary, Category, Vector
 from monitor.summaries.vector import embed
 
@@ -146,7 +146,8 @@ def explain(together: Sequence[Moved], elsewhere: Sequence[tuple[Reading, float]
 def _signal_line(part: Moved, share: float) -> str:
     reading = part.reading
     window = format_duration(reading.window)
-    return f"{reading.signal}: {share:.0%} of the shift: {_change(part)} ({reading.n:,} records in {window})"
+    since = "" if reading.changed_at is None else f", since about {format_time(reading.changed_at)}"
+    return f"{reading.signal}: {share:.0%} of the shift: {_change(part)} ({reading.n:,} records in {window}{since})"
 
 
 def _change(part: Moved) -> str:

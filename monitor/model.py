@@ -366,8 +366,10 @@ class Reading(msgspec.Struct, frozen=True):
     lacks: str = ""
     """What it would have taken to say more, where the verdict is `insufficient`."""
     moved: str = ""
-    """What of the distribution of a number moved, where the verdict is `drift`: `location`, `spread`, `upper tail` or
-    `lower tail`."""
+    """Where the verdict is `drift`, what of the distribution of a number moved: `location`, `spread`, `upper tail` or
+    `lower tail`; of a category the value whose share moved most."""
+    changed_at: int | None = None
+    """Where the verdict is `drift`, when the change is estimated to have begun: where the strongest evidence begins."""
 
     @property
     def scope(self) -> Scope:
@@ -413,6 +415,7 @@ class Contribution(msgspec.Struct, frozen=True):
     """The effect at which it said drift: its alert resolves below half of it."""
     summary: str
     """What it said then, for a person."""
+    changed_at: int | None = None
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -456,6 +459,8 @@ class AlertChange(msgspec.Struct, frozen=True):
     started_at: int
     summary: str
     explanation: str | None = None
+    changed_at: int | None = None
+    """When the change of the first signal is estimated to have begun; None of levels and silence."""
 
     @property
     def key(self) -> AlertKey:

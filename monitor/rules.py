@@ -406,7 +406,7 @@ def _contribution(rule: Rule, seen: Observed) -> Contribution:
     sentence = _sentence(rule, seen)
     if isinstance(seen, Level):
         return Contribution(seen.signal, seen.window, seen.value, None, None, sentence)
-    return Contribution(seen.signal, seen.window, seen.value, seen.p_value, seen.effect, sentence)
+    return Contribution(seen.signal, seen.window, seen.value, seen.p_value, seen.effect, sentence, seen.changed_at)
 
 
 def _strength(part: Observed | Contribution) -> tuple[bool, float, float, str, int]:
@@ -438,6 +438,7 @@ def _row(alert: Alert, now: int, state: AlertState, reason: str, sentence: str) 
         p_value=first.p_value,
         started_at=alert.started_at,
         summary=sentence + (f", and {others} more signal{'s' * (others > 1)}" if others else ""),
+        changed_at=first.changed_at,
     )
 
 
@@ -445,6 +446,8 @@ def _sentence(rule: Rule, seen: Observed) -> str:
     """What one series says, for a person."""
     where = Scope(seen.stream, seen.segment).words
     when = f"in the {format_duration(seen.window)} to {format_time(seen.at)}"
+    if isinstance(seen, Reading) and seen.changed_at is not None:
+        when += f", since about {format_time(seen.changed_at)}"
     if isinstance(seen, Level):
         return f"{where}: {_level_text(rule, seen)} {when}"
     if rule.on == "silent":

@@ -153,6 +153,24 @@ def test_drift_where_everything_changed_and_ok_where_nothing_did() -> None:
     assert found["volume"].verdict == "ok"
 
 
+def test_a_change_is_said_to_have_begun_about_when_it_did() -> None:
+    """Of vectors to a block of four slices."""
+    watched, stream = Watched(records=300), Embedded(records=150, slices=144)
+    watched.push(30)
+    assert {reading.changed_at for reading in watched.read().values()} == {None}
+    watched.push(20, doubled)
+    found = watched.read()
+    for name in ALL:
+        assert found[name].verdict == "drift"
+        assert abs((found[name].changed_at or 0) - (watched.number - 20) * LENGTH) <= 4 * LENGTH
+    stream.read()
+    stream.read()
+    changed = stream.number
+    vectors = stream.read(replaced=0.5)
+    assert vectors.verdict == "drift"
+    assert abs((vectors.changed_at or 0) - changed * LENGTH) <= 4 * LENGTH
+
+
 def test_too_few_units_are_insufficient_whatever_they_show() -> None:
     watched = Watched()
     watched.push(SLICES, doubled, records=3)

@@ -52,6 +52,7 @@ def reading(
     kind: Kind = "rate",
     at: int = START,
     moved: str = "",
+    changed_at: int | None = None,
 ) -> Reading:
     return Reading(
         at=at,
@@ -75,6 +76,7 @@ def reading(
         reference_slices=288,
         detectable=0.01,
         moved=moved,
+        changed_at=changed_at,
     )
 
 
@@ -299,6 +301,7 @@ def test_signals_come_strongest_first_and_the_first_speaks() -> None:
         ({"value": 0.05}, "cost changed (difference of rates +0.400) in"),
         ({"value": None}, "cost changed (difference of rates +0.400) in"),
         ({"effect": None}, "cost rose from 0.050 to 0.120 in"),
+        ({"changed_at": START - 60_000}, "in the 5m to 2026-11-20T00:00:00.000Z, since about 2026-11-19T23:59:00.000Z"),
         ({"kind": "category", "moved": "high"}, "cost: the share of high rose from 0.050 to 0.120 in"),
         ({"kind": "category", "value": None}, "cost changed (difference of rates +0.400) in"),
     ],

@@ -135,6 +135,7 @@ class Judge:
                 units=units,
                 detectable=_number(found.detectable[row]) if found.records[row] else None,
                 moved=found.effects.moved[row] if verdict == "drift" else "",
+                since=int(found.since[row]),
             )
 
     def _vectors(
@@ -164,6 +165,7 @@ class Judge:
                 n=int(found.records[row]),
                 units=int(found.units[row]),
                 detectable=_number(found.detectable[row]) if found.records[row] else None,
+                since=int(found.since[row]),
             )
 
     def _volumes(self, now: int, window: Sequence[tuple[int, Slice]]) -> Iterable[Reading]:
@@ -217,6 +219,7 @@ class Judge:
         n: int,
         units: int,
         detectable: float | None,
+        since: int,
         moved: str = "",
     ) -> Reading:
         lacks = ""
@@ -246,6 +249,7 @@ class Judge:
             tail=tail,
             lacks=lacks,
             moved=moved,
+            changed_at=now - since * (self.size // SLICES) if verdict == "drift" else None,
         )
 
     def distances(self, window: Sequence[tuple[int, Slice]], wanted: set[Key]) -> dict[Key, dict[str, float | None]]:

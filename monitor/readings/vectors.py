@@ -62,6 +62,8 @@ class Embedded:
     """The distance that is expected when nothing changes."""
     records: Ints
     units: Ints
+    since: Ints
+    """Slices in the strongest chain of blocks."""
     widened: Flags
     """Whether the reference had too few slices to say exactly how much they differ."""
 
@@ -80,6 +82,8 @@ class VectorTable:
     """Greatest squared distance of a kept unit's records from the reference's mean."""
     ended: Floats = field(default_factory=lambda: np.zeros((0, SLICES + 1)))
     """Evidence of all chains of blocks that ended with each of the last slices, the newest last."""
+    lengths: Ints = field(default_factory=lambda: np.zeros((0, SLICES + 1), np.int64))
+    """Slices in the strongest of those chains."""
     apart: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """Slices since the last one of the time in which each reference was learned."""
     learned: list[tuple[int, int]] = field(default_factory=list)
@@ -95,12 +99,13 @@ class VectorTable:
         alone.series, alone.learned, alone.usual = [reference], [learned], usual[None, :]
         alone.features, alone.far = np.zeros((1, SLICES, FEATURES)), np.zeros((1, SLICES))
         alone.ended, alone.apart = np.zeros((1, SLICES + 1)), np.zeros(1, np.int64)
+        alone.lengths = np.zeros((1, SLICES + 1), np.int64)
         alone.units.join()
         for place in range(min(held, default=SLICES), SLICES):
             alone.push(held.get(place))
         self.series += alone.series
         self.learned += alone.learned
-        for name in ("usual", "features", "far", "ended", "apart"):
+        for name in ("usual", "features", "far", "ended", "lengths", "apart"):
             setattr(self, name, np.concatenate([getattr(self, name), getattr(alone, name)]))
         self.units.add(alone.units)
         self._stacked = None
@@ -109,7 +114,7 @@ class VectorTable:
         """The next slice (None: without records)."""
         if not self.series:
             return
-        for array in (self.features, self.far, self.ended):
+        for array in (self.features, self.far, self.ended, self.lengths):
             array[:, :-1] = array[:, 1:].copy()
             array[:, -1] = 0
         self.units.push()
@@ -155,6 +160,7 @@ class VectorTable:
             np.sqrt(moments.trace),
             np.array([found.n for found in counts], np.int64),
             np.array([found.units for found in counts], np.int64),
+            self.since(),
             np.array([reference.vectors[self.size].slices < FEW_SLICES for reference in self.series], np.bool_),
         )
 
@@ -186,7 +192,11 @@ class VectorTable:
         for length in BLOCKS:
             p_value = self._p_values(cautious, length)
             counts = (self.units.weights(length).sum(axis=1) > 0) & (self.apart >= length)
-            newest += np.where(counts, (1 + self.ended[:, SLICES - length]) * e_value(p_value), 0) / len(BLOCKS)
+            before = self.ended[:, SLICES - length]
+            chains = np.where(counts, (1 + before) * e_value(p_value), 0) / len(BLOCKS)
+            longer = length + np.where(before > 1, self.lengths[:, SLICES - length], 0)
+            self.lengths[:, -1] = np.where(chains > newest, longer, self.lengths[:, -1])  # of two blocks: the stronger
+            newest += chains
         self.ended[:, -1] = np.minimum(newest, _MOST)
 
     def window_p_values(self) -> Floats:
@@ -200,16 +210,23 @@ class VectorTable:
         """One over the evidence of all chains, those that wait for their next block to end among them, at most 1."""
         return 1 / np.maximum(self.ended @ _GOING_ON, 1)
 
+    def since(self) -> Ints:
+        """Slices in the strongest chain, with those that have come since. Shape (S,)."""
+        place = (self.ended * _GOING_ON).argmax(axis=1)
+        return np.asarray(self.lengths[np.arange(len(place)), place] + SLICES - place, np.int64)
+
     def dump(self) -> bytes:
         """What cannot be derived from references and slices, packed."""
-        return msgspec.msgpack.encode((self._names(), self.ended.tobytes(), self.apart.tobytes()))
+        columns = (self.ended, self.lengths, self.apart)
+        return msgspec.msgpack.encode((self._names(), *(column.tobytes() for column in columns)))
 
     def restore(self, data: bytes) -> None:
         """Put the state of `dump` back, after the same series have joined. Raises ValueError where others have."""
-        names, ended, apart = msgspec.msgpack.decode(data)
+        names, ended, lengths, apart = msgspec.msgpack.decode(data)
         if names != self._names():
             raise ValueError("evidence of other series than the references hold")
         self.ended = np.frombuffer(ended, np.float64).reshape(len(names), SLICES + 1).copy()
+        self.lengths = np.frombuffer(lengths, np.int64).reshape(len(names), SLICES + 1).copy()
         self.apart = np.frombuffer(apart, np.int64).copy()
 
     def _names(self) -> list[list[str | None]]:
