@@ -205,8 +205,8 @@ def _weights(excess: Floats, freedom: Floats, going_on: Floats) -> Floats:
 
 def log_e_values(
     nulls: ShareNulls, rows: Ints, rate: Floats, known: Floats, *, in_slice: Floats, ages: Ints
-) -> tuple[Floats, Floats]:
-    """Log e-value of stretches, and the variance of the deviance's root by the estimated excess. Shapes (P,).
+) -> tuple[Floats, Floats, Floats]:
+    """Log e-value of stretches, the deviance, and the variance of its root by the estimated excess. Shapes (P,).
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def log_e_values(
     size = units * there / both
     wider = [usual_variance + size * change for change in _SIZES]
     above = [-np.log(v) / 2 - deviance / (2 * v) for v in wider]
-    return _log_sum(above) - np.log(len(_SIZES)) - _log_sum(below), usual_variance
+    return _log_sum(above) - np.log(len(_SIZES)) - _log_sum(below), deviance, usual_variance
 
 
 def _log_sum(terms: Sequence[Floats]) -> Floats:
@@ -268,12 +268,12 @@ def shown_by(nulls: ShareNulls, rows: Ints, rate: Floats, known: float, slices: 
     """
     count = len(rows)
     ages, many = np.full(count, slices), np.full(count, float(known))
-    _, variance = log_e_values(nulls, rows, rate, many, in_slice=many / slices, ages=ages)
+    _, _, variance = log_e_values(nulls, rows, rate, many, in_slice=many / slices, ages=ages)
     grown = nulls.unit[rows] * nulls.going_on[rows, _AGE_CLASS[slices]]
     noise = np.sqrt(rate * (1 - rate) * variance * (grown / known + 1 / nulls.known[rows]))
     towards = np.sign(nulls.rate[rows] - rate)
     least = rate + towards * np.minimum(_POWER * noise, np.abs(nulls.rate[rows] - rate))
-    found, _ = log_e_values(nulls, rows, np.clip(least, 0, 1), many, in_slice=many / slices, ages=ages)
+    found, _, _ = log_e_values(nulls, rows, np.clip(least, 0, 1), many, in_slice=many / slices, ages=ages)
     return found
 
 
@@ -300,6 +300,8 @@ class Evidence:
     """Since each start, of a slice of n units of which k were scored: sums of n times the share, n, n^2/k and n^2."""
     log_e: Floats = field(default_factory=lambda: np.empty((0, STARTS)))
     """Log e-value of each start, -inf for a free place."""
+    deviance: Floats = field(default_factory=lambda: np.empty((0, STARTS)))
+    """Twice the log likelihood ratio of each start for units that are independent, -inf for a free place."""
     log_sum: Floats = field(default_factory=_nothing)
     """Log of their sum, -inf before the first slice."""
 
@@ -313,13 +315,14 @@ class Evidence:
             np.full((count, STARTS), -1),
             np.zeros((count, STARTS, SUMS)),
             np.full((count, STARTS), -np.inf),
+            np.full((count, STARTS), -np.inf),
             np.full(count, -np.inf),
         )
 
     def join(self, other: Evidence) -> None:
         """Add other shares with what is known of them."""
         self.nulls = join_nulls([self.nulls, other.nulls])
-        for name in ("step_number", "births", "sums", "log_e", "log_sum"):
+        for name in ("step_number", "births", "sums", "log_e", "deviance", "log_sum"):
             setattr(self, name, np.concatenate([getattr(self, name), getattr(other, name)]))
 
     def step(self, share: Floats, units: Floats, seen: Floats) -> None:
@@ -351,14 +354,19 @@ class Evidence:
         known, in_slice = np.where(some, units, 0.0) ** 2 / inverse, squares / inverse
         ages = self.step_number[rows] - self.births[rows, places]
         rate = np.clip(successes / np.where(some, units, 1.0), 0, 1)
-        found, _ = log_e_values(self.nulls, rows, rate, np.maximum(known, 1e-9), in_slice=in_slice, ages=ages)
+        found, deviance, _ = log_e_values(self.nulls, rows, rate, np.maximum(known, 1e-9), in_slice=in_slice, ages=ages)
         self.log_e = np.full(self.births.shape, -np.inf)
         self.log_e[rows, places] = np.where(some, found, 0.0)
+        self.deviance = np.full(self.births.shape, -np.inf)
+        self.deviance[rows, places] = np.where(some, deviance, 0.0)
         self.log_sum = special.logsumexp(self.log_e, axis=1) if len(self.log_e) else _nothing()
 
     def strongest(self, row: int) -> tuple[int, float]:
-        """Slices of the stretch that says most of a share, and the share of its units."""
-        place = int(self.log_e[row].argmax())
+        """Slices of the stretch that is likeliest to hold all of a change of a share, and the share of its units.
+
+        Where it begins is the estimate of when the change did (Page, Biometrika 1954).
+        """
+        place = int(self.deviance[row].argmax())
         successes, units = self.sums[row, place, :2].tolist()
         return int(self.step_number[row] - self.births[row, place]), successes / units if units else float("nan")
 
@@ -373,7 +381,7 @@ class Evidence:
         """Forget all evidence of the shares at `rows` and begin anew."""
         self.step_number[rows] = 0
         self.births[rows], self.sums[rows] = -1, 0
-        self.log_e[rows], self.log_sum[rows] = -np.inf, -np.inf
+        self.log_e[rows], self.deviance[rows], self.log_sum[rows] = -np.inf, -np.inf, -np.inf
 
     def state(self) -> tuple[Ints, Ints, Floats]:
         """What cannot be derived: steps, births and sums."""

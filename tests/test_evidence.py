@@ -85,7 +85,7 @@ def test_an_e_value_has_mean_at_most_one(rate: float, records: int, kept: int, w
     low, high = (int(stats.binom.ppf(q, total, rate)) for q in (1e-12, 1 - 1e-12))
     counts = np.arange(low, high + 1)
     many = np.full(len(counts), float(total))
-    found, _ = log_e_values(
+    found, _, _ = log_e_values(
         nulls,
         np.zeros(len(counts), np.int64),
         counts / total,
@@ -113,7 +113,7 @@ def test_an_e_value_is_rarely_large_over_references(world: World, slices: int) -
     rate = (path[..., 0] * path[..., 1]).sum(axis=1) / np.maximum(units, 1)
     squares = (path[..., 1] ** 2).sum(axis=1) / np.maximum(units, 1)
     ages = np.full(series, slices)
-    found, _ = log_e_values(nulls, np.arange(series), rate, np.maximum(units, 1), in_slice=squares, ages=ages)
+    found, _, _ = log_e_values(nulls, np.arange(series), rate, np.maximum(units, 1), in_slice=squares, ages=ages)
     assert (found >= np.log(100)).mean() <= 0.01
     if not world.swing:
         assert np.exp(found).mean() <= 1.1
@@ -123,7 +123,7 @@ def test_more_of_a_change_says_more_on_either_side() -> None:
     nulls = World(0.3, 50).nulls(np.random.default_rng(0), 1)
     rates = np.linspace(0, 0.9, 181)
     many = np.full(181, 600.0)
-    found, _ = log_e_values(nulls, np.zeros(181, np.int64), rates, many, in_slice=many / 12, ages=np.full(181, 12))
+    found, _, _ = log_e_values(nulls, np.zeros(181, np.int64), rates, many, in_slice=many / 12, ages=np.full(181, 12))
     least = int(found.argmin())
     assert rates[least] == pytest.approx(0.3, abs=0.03)
     assert all(a >= b for a, b in pairwise(found[: least + 1]))
@@ -243,7 +243,7 @@ def test_what_is_shown_by_a_rate_is_exceeded_nine_times_of_ten() -> None:
     promised = shown_by(nulls, np.arange(400), np.full(400, 0.16), 1_200.0, 12)
     path = np.stack([rng.binomial(100, 0.16, (400, 12)) / 100, np.full((400, 12), 100.0)], axis=2)
     rate, many = path[..., 0].mean(axis=1), np.full(400, 1_200.0)
-    found, _ = log_e_values(nulls, np.arange(400), rate, many, in_slice=many / 12, ages=np.full(400, 12))
+    found, _, _ = log_e_values(nulls, np.arange(400), rate, many, in_slice=many / 12, ages=np.full(400, 12))
     assert 0.85 <= (found >= promised).mean() <= 0.96
 
 

@@ -33,6 +33,8 @@ _POWER = 0.2
 """Of the p-value in its e-value, k."""
 _MOST = 1e12
 """Evidence counts up to this, beyond what any threshold asks for, so that it is gone soon after the change is."""
+_TELLS = 20.0
+"""Evidence above which a block counts to the stretch that changed."""
 _GOING_ON: Floats = np.array([np.mean([length > age for length in BLOCKS]) for age in range(SLICES, -1, -1)])
 """Part of the chains that ended so many slices ago, the last of them now, whose next block has not ended."""
 
@@ -194,7 +196,7 @@ class VectorTable:
             counts = (self.units.weights(length).sum(axis=1) > 0) & (self.apart >= length)
             before = self.ended[:, SLICES - length]
             chains = np.where(counts, (1 + before) * e_value(p_value), 0) / len(BLOCKS)
-            longer = length + np.where(before > 1, self.lengths[:, SLICES - length], 0)
+            longer = length + np.where(before > _TELLS, self.lengths[:, SLICES - length], 0)
             self.lengths[:, -1] = np.where(chains > newest, longer, self.lengths[:, -1])  # of two blocks: the stronger
             newest += chains
         self.ended[:, -1] = np.minimum(newest, _MOST)
