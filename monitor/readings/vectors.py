@@ -162,7 +162,7 @@ class VectorTable:
             np.sqrt(moments.trace),
             np.array([found.n for found in counts], np.int64),
             np.array([found.units for found in counts], np.int64),
-            self.since(),
+            self.since() if bool((self.p_values() <= threshold).any()) else np.zeros(len(self.series), np.int64),
             np.array([reference.vectors[self.size].slices < FEW_SLICES for reference in self.series], np.bool_),
         )
 
@@ -213,9 +213,21 @@ class VectorTable:
         return 1 / np.maximum(self.ended @ _GOING_ON, 1)
 
     def since(self) -> Ints:
-        """Slices in the strongest chain, with those that have come since. Shape (S,)."""
+        """The slices that are likeliest to hold all of a change. Shape (S,).
+
+        Within the window those whose statistic is farthest beyond its mean, in standard deviations; if these are all
+        of the window, those of the strongest chain.
+        """
+        terms, beyond = self._terms(), np.zeros((len(self.series), SLICES))
+        for last in range(1, SLICES + 1):
+            null = self.units.moments(terms, last)
+            spread = np.sqrt(np.maximum(2 * null.square, 1e-300))
+            beyond[:, last - 1] = np.where(self._squared(last) > 0, (self._squared(last) - null.trace) / spread, 0)
+        inside = beyond.argmax(axis=1) + 1
         place = (self.ended * _GOING_ON).argmax(axis=1)
-        return np.asarray(self.lengths[np.arange(len(place)), place] + SLICES - place, np.int64)
+        chain = self.lengths[np.arange(len(place)), place] + SLICES - place
+        reaches_back = (inside == SLICES) & (chain >= 2 * SLICES)  # its first block may hold much from before
+        return np.asarray(np.where(reaches_back, chain, inside), np.int64)
 
     def dump(self) -> bytes:
         """What cannot be derived from references and slices, packed."""
