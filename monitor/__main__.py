@@ -107,6 +107,57 @@ def _report(outcome: Outcome, out: Path) -> None:
 
 
 @app.command()
+def backtest(
+    logs: Annotated[list[str], typer.Argument(metavar="LOG", help="Files, folders, globs, or - for standard input.")],
+    config: ConfigPath = None,
+) -> None:
+    """Say what the rules would have paged on finished logs, and how much of it may be chance. Nothing is kept.
+
+    Exit: 0 nothing fired, 1 alerts fired, 2 bad usage or configuration, 3 failed.
+    """
+    from tempfile import TemporaryDirectory  # noqa: PLC0415
+
+    from monitor import app as wiring  # noqa: PLC0415
+    from monitor.config import Config, load  # noqa: PLC0415
+
+    with failures():
+        settings = Config() if config is None else load(config)
+        with TemporaryDirectory(prefix="driftd-backtest-") as folder, progress() as show:
+            outcome = wiring.replay(settings, Path(folder), logs, resume=False, on_commit=show)
+        _paged(outcome)
+    raise typer.Exit(1 if outcome.fired else 0)
+
+
+def _paged(outcome: Outcome) -> None:
+    """The table at the end of a backtest: the pages, and the alerts on each."""
+    from monitor.settings import format_time  # noqa: PLC0415  with the command
+
+    fired = [change for change in outcome.changes if change.state == "firing" and change.reason != "joined"]
+    pages: dict[tuple[int, str], list[AlertChange]] = {}
+    for change in fired:
+        pages.setdefault((change.at, change.stream), []).append(change)
+    rows = [
+        (
+            f"{format_time(at)[:19]}Z",
+            stream,
+            few(sorted({c.rule for c in together})),
+            few([c.summary for c in together]),
+        )
+        for (at, stream), together in pages.items()
+    ]
+    Console().print(table("pages" if rows else "no pages", ("at", "stream", "rules", "what they say"), rows))
+    budget, records = outcome.summary["false_alarms"], sum(outcome.summary["records"].values())
+    chance = f"of alerts on drift at most {budget['expected']:.2g} are expected by chance"
+    allowed = f"with a budget of {budget['at_most']:g} in {budget['per']}"
+    say(
+        [
+            f"{len(fired)} alerts on {len(rows)} pages, from {records:,} records; {chance}, {allowed}",
+            *(f"note: {notice}" for notice in outcome.summary["notices"]),
+        ]
+    )
+
+
+@app.command()
 def check(
     config: Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="Configuration (YAML).")],
 ) -> None:

@@ -463,6 +463,25 @@ def test_the_table_names_what_fired(replayed: tuple[Path, Result]) -> None:
     assert f"written to {out}" in done.out
 
 
+def test_a_backtest_says_what_would_have_been_paged_and_keeps_nothing(
+    tmp_path: Path, replayed: tuple[Path, Result], driftd: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    folder, before = replayed[0].parent, sorted(replayed[0].parent.iterdir())
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    done = driftd("backtest", "-c", folder / "noisy.yaml", folder / "log.jsonl")
+    assert done.code == 1, done.err
+    assert re.search(r"bot\s+Busy\s+bot: count of volume is", done.out)
+    assert re.search(
+        r"1 alerts on 1 pages, from 901 records; of alerts on drift at most [\d.e-]+ are expected by chance, "
+        r"with a budget of 1 in 30d",
+        " ".join(done.out.split()),
+    )
+    assert sorted(folder.iterdir()) == before
+    assert not list(tmp_path.glob("driftd-backtest-*"))
+    assert driftd("backtest", "-c", folder / "noisy.yaml", folder / "none.jsonl").code == 2
+
+
 def test_status_says_what_was_counted(replayed: tuple[Path, Result], driftd: Run) -> None:
     out, _ = replayed
     for place in (out, out / "driftd.db"):
