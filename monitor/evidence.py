@@ -34,6 +34,10 @@ _EXCESS: Floats = np.concatenate([[0.0], 0.25 * 4.0 ** np.arange(7)])
 """What slices may differ by beyond what their units make them, as multiples of that, at the reference's traffic."""
 _NONE = 0.65
 """Prior weight of no such excess."""
+_ALIKE = 0.1
+"""Greatest correlation of the units of a slice that is thought of where the reference does not show a greater one."""
+_TIMES = 16.0
+"""How many times its estimate an excess may be, however few slices there are."""
 _SIZES: Floats = np.array([0.05, 0.2, 0.8]) ** 2
 """Variances of a change, in units of the variance of one unit."""
 _SKEW = 0.25
@@ -115,7 +119,7 @@ def share_nulls(slices: ReferenceSlices, yes: Flags) -> ShareNulls:
     kurtosis = np.minimum(inverse_seen / spread / max(len(number), 1), 1 / _FEW)
     excess, freedom = _excess(lags, pairs, kurtosis, going_on)
     between = np.maximum((lags * base[:, None] * both * slices.lag_weights).sum(axis=1), 0)
-    weights = _weights(excess, freedom, going_on)
+    weights = _weights(excess, freedom, going_on, base)
     known = 1 / np.maximum(of_mean + between, 1e-12)
     return ShareNulls(mean, known, unit, base, going_on, np.maximum(excess, 0), weights)
 
@@ -192,13 +196,15 @@ def _spectrum(one_side: Floats) -> Floats:
     return spectrum
 
 
-def _weights(excess: Floats, freedom: Floats, going_on: Floats) -> Floats:
+def _weights(excess: Floats, freedom: Floats, going_on: Floats, base: Floats) -> Floats:
     """Posterior log weight of each possible excess: the estimate of the variance is gamma about what is true."""
+    most = np.maximum(_ALIKE / base[:, None], _TIMES * excess)
+    possible = (most[..., None] >= _EXCESS) | (_EXCESS == 0)
     estimate = (going_on + np.maximum(excess, 0))[..., None]
     ratio = (going_on[..., None] + _EXCESS) / estimate
     likelihood = -freedom[..., None] / 2 * (np.log(ratio) + 1 / ratio)
     prior = np.log(np.where(_EXCESS == 0, _NONE, (1 - _NONE) / (len(_EXCESS) - 1)))
-    weights: Floats = likelihood + prior
+    weights: Floats = np.where(possible, likelihood + prior, -np.inf)
     normal: Floats = weights - special.logsumexp(weights, axis=-1, keepdims=True)
     return normal
 
