@@ -441,9 +441,7 @@ class Engine:
             self.levels[level.rule, level.window, Scope(level.stream, level.segment), level.signal] = level
         for alert in msgspec.msgpack.decode(held["engine", "alerts"], type=list[Alert]):
             self.alerts[alert.key] = alert
-        self._written = {
-            key for key in held if key[0] in {"ring", "codebook", "kept", "reference", "block", "block_kept"}
-        }
+        self._written = {key for key in held if key[0] in _FIXED}
 
     def _restore_references(self, held: Mapping[tuple[str, str], bytes]) -> None:
         """References join their judges in the order in which they did before."""
