@@ -77,14 +77,28 @@ class Codebook:
 
     def novelty(self, vectors: Vectors | Floats) -> Floats:
         """Cosine distance to the nearest centre, 0 .. 1; NaN of a vector that is NaN. Shape (n,)."""
-        nearest = (np.asarray(vectors, np.float64) @ self.centres.T).max(axis=1)
-        return np.asarray(np.clip(1 - nearest, 0, 1), np.float64)
+        return self._novelty(self._near(vectors))
 
     def place(self, vectors: Vectors | Floats) -> Ints:
         """Which of `names` each vector falls in, -1 of a vector that is NaN. Shape (n,)."""
-        near = np.asarray(vectors, np.float64) @ self.centres.T
+        return self._place(self._near(vectors))
+
+    def measure(self, vectors: Vectors | Floats) -> tuple[Ints, Floats]:
+        """`place` and `novelty` in one pass."""
+        near = self._near(vectors)
+        return self._place(near), self._novelty(near)
+
+    def _near(self, vectors: Vectors | Floats) -> Floats:
+        """Cosine of each vector and each centre. Shape (n, clusters)."""
+        return np.asarray(np.asarray(vectors, np.float64) @ self.centres.T, np.float64)
+
+    @staticmethod
+    def _novelty(near: Floats) -> Floats:
+        return np.asarray(np.clip(1 - near.max(axis=1), 0, 1), np.float64)
+
+    def _place(self, near: Floats) -> Ints:
         known = ~np.isnan(near).any(axis=1)
-        found = np.where(self.novelty(vectors) > self.far, len(self.centres), np.nan_to_num(near).argmax(axis=1))
+        found = np.where(self._novelty(near) > self.far, len(self.centres), np.nan_to_num(near).argmax(axis=1))
         return np.where(known, found, -1).astype(np.int64)
 
     def dump(self) -> bytes:
@@ -127,8 +141,8 @@ class Codebooks:
                 found[side + _CLUSTER] = Categories([], np.full(len(column), -1, np.int32))
                 found[side + _NOVELTY] = np.full(len(column), np.nan)
             else:
-                found[side + _CLUSTER] = Categories(book.names, book.place(column).astype(np.int32))
-                found[side + _NOVELTY] = book.novelty(column)
+                places, found[side + _NOVELTY] = book.measure(column)
+                found[side + _CLUSTER] = Categories(book.names, places.astype(np.int32))
         return found
 
     def _wait(self, key: tuple[str, str], column: Floats | Vectors) -> None:

@@ -16,12 +16,13 @@ never plugged in as known, and a reference without a success is none the worse. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 from scipy import special
 
-from monitor.calibration import LAGS, ReferenceSlices
+from monitor.calibration import BOTH_SIDES, LAGS, ReferenceSlices, lag_pairs
 from monitor.model import Flags, Floats, Ints
 
 STARTS = 32
@@ -111,14 +112,13 @@ def share_nulls(slices: ReferenceSlices, yes: Flags) -> ShareNulls:
     lags = lags / base[:, None]
     lags[:, 0] -= 1
     lags[:, 1:] -= stays[:, 1:] / base[:, None]
-    both = np.array([1.0, *([2.0] * (LAGS - 1))])
-    of_mean = slices.inverse * unit + (stays * both * slices.lag_weights).sum(axis=1)
+    of_mean = slices.inverse * unit + (stays * BOTH_SIDES * slices.lag_weights).sum(axis=1)
     lags += of_mean[:, None] / base[:, None]  # residuals about the reference's own mean are too small by its variance
     going_on = 1 + np.stack([(stays * _kernel(int(age), LAGS)).sum(axis=1) for age in _AGES], axis=1) / base[:, None]
     # What has hardly been seen tells nothing of how its units go together: that they do then counts as a change.
     kurtosis = np.minimum(inverse_seen / spread / max(len(number), 1), 1 / _FEW)
     excess, freedom = _excess(lags, pairs, kurtosis, going_on)
-    between = np.maximum((lags * base[:, None] * both * slices.lag_weights).sum(axis=1), 0)
+    between = np.maximum((lags * base[:, None] * BOTH_SIDES * slices.lag_weights).sum(axis=1), 0)
     weights = _weights(excess, freedom, going_on, base)
     known = 1 / np.maximum(of_mean + between, 1e-12)
     return ShareNulls(mean, known, unit, base, going_on, np.maximum(excess, 0), weights)
@@ -135,9 +135,7 @@ def _autocovariance(number: Ints, units: Floats, u: Floats) -> tuple[Floats, Int
     """Covariances of slice means at lags 0 .. 11, shape (S, LAGS), and the pairs of slices that each comes from."""
     found, pairs = np.zeros((len(u), LAGS)), np.zeros(LAGS, np.int64)
     for lag in range(LAGS):
-        at = np.searchsorted(number, number + lag)
-        first = np.flatnonzero((at < len(number)) & (number[np.minimum(at, len(number) - 1)] == number + lag))
-        second = at[first]
+        first, second = lag_pairs(number, lag)
         weight = float(np.sqrt(units[first] * units[second]).sum())
         if weight > 0:
             found[:, lag] = (u[:, first] * u[:, second]).sum(axis=1) / weight
@@ -166,11 +164,9 @@ def _excess(lags: Floats, pairs: Ints, kurtosis: Floats, going_on: Floats) -> tu
     for column, age in enumerate(_AGES.tolist()):
         sums, noises = [], []
         for reach, spectrum in zip((_SHORT, *_LONGER), spectra, strict=True):
-            kernel = _kernel(age, reach)
-            kernel[0] = 1
+            kernel, wave = _kernel_and_wave(age, reach)
             spread = kernel**2
             each = float((spread / np.maximum(pairs, 1)).sum() / spread.sum())
-            wave = _spectrum(np.concatenate([[1.0], kernel[1:] / 2])[None])
             noises.append(2 * each * (spectrum**2 * wave**2).mean(axis=1) + kurtosis)
             sums.append(lags @ kernel)
         found, noise = sums[0], noises[0]
@@ -194,6 +190,14 @@ def _spectrum(one_side: Floats) -> Floats:
     padded[:, length - one_side.shape[1] + 1 :] = one_side[:, :0:-1]
     spectrum: Floats = np.fft.fft(padded, axis=1).real
     return spectrum
+
+
+@lru_cache(maxsize=len(_AGES) * (1 + len(_LONGER)))
+def _kernel_and_wave(age: int, lags: int) -> tuple[Floats, Floats]:
+    """The kernel with lag 0, and its Fourier transform: the same for every series."""
+    kernel = _kernel(age, lags)
+    kernel[0] = 1
+    return kernel, _spectrum(np.concatenate([[1.0], kernel[1:] / 2])[None])
 
 
 def _weights(excess: Floats, freedom: Floats, going_on: Floats, base: Floats) -> Floats:
@@ -283,11 +287,8 @@ def shown_by(nulls: ShareNulls, rows: Ints, rate: Floats, known: float, slices: 
     return found
 
 
-def _nothing() -> Floats:
-    return np.empty(0)
-
-
-def _no_nulls() -> ShareNulls:
+def no_nulls() -> ShareNulls:
+    """Those of no share."""
     scalars = (np.empty(0), np.empty(0), np.empty(0), np.empty(0))
     by_age = (np.empty((0, len(_AGES))), np.empty((0, len(_AGES))))
     return ShareNulls(*scalars, *by_age, np.empty((0, len(_AGES), len(_EXCESS))))
@@ -297,18 +298,18 @@ def _no_nulls() -> ShareNulls:
 class Evidence:
     """The evidence of S shares, all of one slice length. Grows by `join`, moves by `step`."""
 
-    nulls: ShareNulls = field(default_factory=_no_nulls)
-    step_number: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    nulls: ShareNulls
+    step_number: Ints
     """Slices since the evidence of each share began."""
-    births: Ints = field(default_factory=lambda: np.empty((0, STARTS), np.int64))
+    births: Ints
     """Slice at which each start began, -1 for a free place."""
-    sums: Floats = field(default_factory=lambda: np.empty((0, STARTS, SUMS)))
+    sums: Floats
     """Since each start, of a slice of n units of which k were scored: sums of n times the share, n, n^2/k and n^2."""
-    log_e: Floats = field(default_factory=lambda: np.empty((0, STARTS)))
+    log_e: Floats
     """Log e-value of each start, -inf for a free place."""
-    deviance: Floats = field(default_factory=lambda: np.empty((0, STARTS)))
+    deviance: Floats
     """Twice the log likelihood ratio of each start for units that are independent, -inf for a free place."""
-    log_sum: Floats = field(default_factory=_nothing)
+    log_sum: Floats
     """Log of their sum, -inf before the first slice."""
 
     @classmethod
@@ -365,7 +366,7 @@ class Evidence:
         self.log_e[rows, places] = np.where(some, found, 0.0)
         self.deviance = np.full(self.births.shape, -np.inf)
         self.deviance[rows, places] = np.where(some, deviance, 0.0)
-        self.log_sum = special.logsumexp(self.log_e, axis=1) if len(self.log_e) else _nothing()
+        self.log_sum = special.logsumexp(self.log_e, axis=1) if len(self.log_e) else np.empty(0)
 
     def strongest(self, row: int) -> tuple[int, float]:
         """Slices of the stretch that is likeliest to hold all of a change of a share, and the share of its units.

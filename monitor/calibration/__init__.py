@@ -21,10 +21,19 @@ as a further chi-square in the denominator.
 
 from monitor.calibration.budget import FalseAlarmSettings, Spending, decided, thresholds
 from monitor.calibration.tails import SUPPORTED, NullMoments, critical, needed_shift, null_moments, raised_lead, tail
-from monitor.calibration.terms import FEW_SLICES, NullTerms, null_terms, stack_terms, vector_terms
+from monitor.calibration.terms import (
+    BOTH_SIDES,
+    FEW_SLICES,
+    NullTerms,
+    lag_pairs,
+    null_terms,
+    stack_terms,
+    vector_terms,
+)
 from monitor.calibration.within import LAGS, ReferenceSlices, multinomial_within, vector_within
 
 __all__ = [
+    "BOTH_SIDES",
     "FEW_SLICES",
     "LAGS",
     "SUPPORTED",
@@ -35,6 +44,7 @@ __all__ = [
     "Spending",
     "critical",
     "decided",
+    "lag_pairs",
     "multinomial_within",
     "needed_shift",
     "null_moments",

@@ -140,14 +140,22 @@ def _terms(slices: ReferenceSlices, x: Floats, within: Floats, square: float, ra
     )
 
 
+def lag_pairs(number: Ints, lag: int) -> tuple[Ints, Ints]:
+    """Places of the slices, given their numbers, that lie `lag` apart.
+
+    >>> [part.tolist() for part in lag_pairs(np.array([3, 4, 7, 8]), 1)]
+    [[0, 2], [1, 3]]
+    """
+    at = np.searchsorted(number, number + lag)
+    first = np.flatnonzero((at < len(number)) & (number[np.minimum(at, len(number) - 1)] == number + lag))
+    return first, at[first]
+
+
 def _lag_products(number: Ints, units: Floats, u: Floats) -> tuple[list[tuple[Ints, Ints]], Floats, Floats]:
     """Per lag: the pairs of slices that far apart, their total weight, and the mean product u_s'u_(s+l)."""
-    count = len(number)
     pairs, weight, product = [], np.zeros(LAGS), np.zeros(LAGS)
     for lag in range(LAGS):
-        at = np.searchsorted(number, number + lag)
-        first = np.flatnonzero((at < count) & (number[np.minimum(at, count - 1)] == number + lag))
-        second = at[first]
+        first, second = lag_pairs(number, lag)
         weight[lag] = np.sqrt(units[first] * units[second]).sum()
         if weight[lag] > 0:
             product[lag] = np.einsum("sb,sb->", u[first], u[second]) / weight[lag]

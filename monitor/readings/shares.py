@@ -16,7 +16,8 @@ from functools import cached_property
 import msgspec
 import numpy as np
 
-from monitor.evidence import STARTS, SUMS, Evidence, ShareNulls, share_nulls, shown_by
+from monitor.calibration import decided
+from monitor.evidence import STARTS, SUMS, Evidence, ShareNulls, no_nulls, share_nulls, shown_by
 from monitor.model import Flags, Floats, Ints, Scope
 from monitor.readings.effects import (
     Effects,
@@ -27,6 +28,7 @@ from monitor.readings.effects import (
     rate_effects,
     window_counts,
 )
+from monitor.readings.packing import packed_names, packed_rows, rows_but
 from monitor.reference import SeriesReference
 from monitor.windows import SLICES, Slice
 
@@ -183,7 +185,7 @@ class ShareTable:
     series: list[Watched] = field(default_factory=list)
     first: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
     """Of each series its first share, and at the end how many there are."""
-    evidence: Evidence = field(default_factory=Evidence)
+    evidence: Evidence = field(default_factory=lambda: Evidence.begin(no_nulls()))
     drifting: Flags = field(default_factory=lambda: np.empty(0, np.bool_))
     """Decided, and not yet calm for a window."""
     calm: Ints = field(default_factory=lambda: np.empty(0, np.int64))
@@ -219,8 +221,7 @@ class ShareTable:
 
     def p_values(self) -> Floats:
         """Of each series, one over its evidence, at most 1. Shape (S,)."""
-        log_sum, _ = self._standing()
-        least: Floats = np.exp(-np.maximum(log_sum, 0))
+        least: Floats = np.exp(-np.maximum(self._mean_log(self.evidence.log_sum), 0))
         return least
 
     def read(self, window: Sequence[tuple[int, Slice]], threshold: Floats) -> Shares:
@@ -235,20 +236,19 @@ class ShareTable:
         matters = np.array([watched.matters for watched in self.series])
         counts = window_counts([watched.reference for watched in self.series], window)
         found = self._effects(np.arange(len(self.series)), counts)
-        log_sum, since = self._standing()
-        p_value = np.exp(-np.maximum(log_sum, 0))
+        since, p_value = self._since(), self.p_values()
         beyond = p_value <= threshold
         stretching = beyond & ~self.drifting
         still = np.abs(found.effect) < matters
         self._by_stretch(np.flatnonzero(stretching), since, window, found)
-        decided = self.drifting | (beyond & (np.abs(found.effect) >= matters))
+        drift = self.drifting | decided(p_value, threshold, found.effect, matters)
         records = np.array([part.n for part in counts], np.int64)
         recent = self._mean_log(self.evidence.recent(SLICES))
-        self._follow(decided, (records > 0) & (still | (recent <= 0)))
+        self._follow(drift, (records > 0) & (still | (recent <= 0)))
         known = zip(self.series, counts, threshold.tolist(), strict=True)
         detectable = np.array([watched.detectable(part.known, spent) for watched, part, spent in known])
         units = np.array([part.units for part in counts], np.int64)
-        return Shares(p_value, found, detectable, decided, stretching, records, units, since)
+        return Shares(p_value, found, detectable, drift, stretching, records, units, since)
 
     def _by_stretch(self, rows: Ints, since: Ints, window: Sequence[tuple[int, Slice]], found: Effects) -> None:
         """Put the effects of the strongest stretch in the place of the window's: what changed may have just begun."""
@@ -268,14 +268,14 @@ class ShareTable:
                 share = int(self.first[row])
                 found.effect[row] = self.evidence.strongest(share)[1] - self.evidence.nulls.rate[share]
 
-    def _standing(self) -> tuple[Floats, Ints]:
-        """Log evidence of each series, and the slices in the strongest stretch of its strongest share."""
-        log_sum, since = self._mean_log(self.evidence.log_sum), np.zeros(len(self.series), np.int64)
+    def _since(self) -> Ints:
+        """Slices in the strongest stretch of the strongest share of each series."""
+        since = np.zeros(len(self.series), np.int64)
         for row, (begin, end) in enumerate(zip(self.first[:-1].tolist(), self.first[1:].tolist(), strict=True)):
             if end > begin:
                 strongest = begin + int(self.evidence.log_sum[begin:end].argmax())
                 since[row] = self.evidence.strongest(strongest)[0]
-        return log_sum, since
+        return since
 
     def _mean_log(self, of_shares: Floats) -> Floats:
         """Log of the mean over the shares of each series; -inf where it has none."""
@@ -329,7 +329,7 @@ class ShareTable:
         self.calm = np.frombuffer(columns[4], np.int64).copy()
 
     def _names(self) -> list[list[str | None]]:
-        return [[*watched.reference.scope, watched.reference.signal.name] for watched in self.series]
+        return packed_names([watched.reference for watched in self.series])
 
 
 def _log_mean(values: Floats) -> float:
@@ -343,14 +343,8 @@ def _log_mean(values: Floats) -> float:
 def without(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:
     """What `ShareTable.dump` packed, less some series."""
     names, counts, columns = msgspec.msgpack.decode(data)
-    kept = [row for row, (*scope, signal) in enumerate(names) if (Scope(*scope), signal) not in gone]
-    shares, begins = sum(counts), np.cumsum([0, *counts])
+    kept, shares, begins = rows_but(names, gone), sum(counts), np.cumsum([0, *counts])
     places = [place for row in kept for place in range(begins[row], begins[row + 1])]
-
-    def rows(column: bytes, number: int, wanted: Sequence[int]) -> bytes:
-        width = len(column) // max(number, 1)
-        return b"".join(column[width * at : width * (at + 1)] for at in wanted)
-
-    packed = [rows(column, shares, places) for column in columns[:3]]
-    packed += [rows(column, len(names), kept) for column in columns[3:]]
+    packed = [packed_rows(column, shares, places) for column in columns[:3]]
+    packed += [packed_rows(column, len(names), kept) for column in columns[3:]]
     return msgspec.msgpack.encode(([names[row] for row in kept], [counts[row] for row in kept], packed))

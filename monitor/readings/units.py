@@ -41,10 +41,10 @@ class WindowUnits:
             array[:, -1] = 0
         self._slices = [[*slices[1:], None] for slices in self._slices]
 
-    def put(self, row: int, place: int, cells: Counts, *, units: float, seen: float) -> None:
-        """What a slice holds of a series."""
-        self.units[row, place], self.seen[row, place] = units, seen
-        self._slices[row][place] = UnitParts.of(cells)
+    def put(self, row: int, cells: Counts, *, units: float, seen: float) -> None:
+        """What the newest slice holds of a series."""
+        self.units[row, -1], self.seen[row, -1] = units, seen
+        self._slices[row][-1] = UnitParts.of(cells)
 
     def weights(self, last: int = SLICES) -> Floats:
         """Units of the last slices that are known, 0 for the others. Shape (S, 12)."""

@@ -20,6 +20,7 @@ from monitor.calibration import FEW_SLICES, SUPPORTED, NullTerms, needed_shift, 
 from monitor.distances import DISTANCES
 from monitor.model import Flags, Floats, Ints, Scope
 from monitor.readings.effects import window_counts
+from monitor.readings.packing import packed_names, packed_rows, rows_but
 from monitor.readings.units import WindowUnits
 from monitor.reference import SeriesReference
 from monitor.summaries import Vector
@@ -123,18 +124,18 @@ class VectorTable:
         self.apart += 1
         if found is not None:
             for row, (begin, end) in enumerate(self.learned):
-                self._put(row, SLICES - 1, found)
+                self._put(row, found)
                 if begin < found.end and found.start < end:
                     self.apart[row] = 0
         self._weigh()
 
-    def _put(self, row: int, place: int, found: Slice) -> None:
+    def _put(self, row: int, found: Slice) -> None:
         summary = _vector(self.series[row], found)
         if summary is not None and summary.n:
-            self.features[row, place] = summary.embedding
+            self.features[row, -1] = summary.embedding
             cells = summary.cells
-            self.units.put(row, place, cells, units=cells.population, seen=cells.effective)
-            self.far[row, place] = farthest(summary.units, self.usual[row])
+            self.units.put(row, cells, units=cells.population, seen=cells.effective)
+            self.far[row, -1] = farthest(summary.units, self.usual[row])
 
     def read(self, window: Sequence[tuple[int, Slice]], threshold: Floats) -> Embedded:
         """Hold the present window of every series against its reference.
@@ -154,15 +155,16 @@ class VectorTable:
         blocks = SLICES // BLOCKS[0]
         each = np.exp(np.log(len(BLOCKS) ** blocks / threshold) / blocks)  # evidence that each block must bring
         wanted = np.maximum((_POWER / each) ** (1 / (1 - _POWER)), SUPPORTED)
+        p_values = self.p_values()
         return Embedded(
-            self.p_values(),
+            p_values,
             np.sqrt(np.maximum(squared - moments.trace, 0)) / far,
             np.sqrt(needed_shift(wanted, self.units.moments(self._cautious(terms), BLOCKS[0]))) / far,
             np.sqrt(squared),
             np.sqrt(moments.trace),
             np.array([found.n for found in counts], np.int64),
             np.array([found.units for found in counts], np.int64),
-            self.since() if bool((self.p_values() <= threshold).any()) else np.zeros(len(self.series), np.int64),
+            self.since() if bool((p_values <= threshold).any()) else np.zeros(len(self.series), np.int64),
             np.array([reference.vectors[self.size].slices < FEW_SLICES for reference in self.series], np.bool_),
         )
 
@@ -220,9 +222,9 @@ class VectorTable:
         """
         terms, beyond = self._terms(), np.zeros((len(self.series), SLICES))
         for last in range(1, SLICES + 1):
-            null = self.units.moments(terms, last)
+            null, squared = self.units.moments(terms, last), self._squared(last)
             spread = np.sqrt(np.maximum(2 * null.square, 1e-300))
-            beyond[:, last - 1] = np.where(self._squared(last) > 0, (self._squared(last) - null.trace) / spread, 0)
+            beyond[:, last - 1] = np.where(squared > 0, (squared - null.trace) / spread, 0)
         inside = beyond.argmax(axis=1) + 1
         place = (self.ended * _GOING_ON).argmax(axis=1)
         chain = self.lengths[np.arange(len(place)), place] + SLICES - place
@@ -244,7 +246,7 @@ class VectorTable:
         self.apart = np.frombuffer(apart, np.int64).copy()
 
     def _names(self) -> list[list[str | None]]:
-        return [[*reference.scope, reference.signal.name] for reference in self.series]
+        return packed_names(self.series)
 
     def distances(self, row: int, window: Sequence[tuple[int, Slice]]) -> dict[str, float]:
         """The descriptive distances of one series, over records."""
@@ -269,10 +271,6 @@ def _vector(reference: SeriesReference, found: Slice) -> Vector | None:
 def without(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:
     """What `VectorTable.dump` packed, less some series."""
     names, *columns = msgspec.msgpack.decode(data)
-    kept = [row for row, (*scope, signal) in enumerate(names) if (Scope(*scope), signal) not in gone]
-    widths = [len(column) // max(len(names), 1) for column in columns]
-    rows = [
-        b"".join(column[width * row : width * (row + 1)] for row in kept)
-        for column, width in zip(columns, widths, strict=True)
-    ]
+    kept = rows_but(names, gone)
+    rows = [packed_rows(column, len(names), kept) for column in columns]
     return msgspec.msgpack.encode(([names[row] for row in kept], *rows))
