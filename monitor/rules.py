@@ -442,6 +442,22 @@ def _row(alert: Alert, now: int, state: AlertState, reason: str, sentence: str) 
     )
 
 
+_POINTS = "difference of rates"
+_RELATIVE = "relative change of "
+"""How the unit of an effect on a quantile begins; which quantile follows."""
+
+
+def _effect_text(effect: float, unit: str) -> str:
+    """An effect in its unit; of rates in points.
+
+    >>> _effect_text(0.053, "difference of rates in the strongest stretch"), _effect_text(-0.2, "difference of means")
+    ('+5.3 points in the strongest stretch', 'difference of means -0.200')
+    """
+    if unit.startswith(_POINTS):
+        return f"{100 * effect:+.3g} points{unit.removeprefix(_POINTS)}"
+    return f"{unit} {_signed(effect)}"
+
+
 def _sentence(rule: Rule, seen: Observed) -> str:
     """What one series says, for a person."""
     where = Scope(seen.stream, seen.segment).words
@@ -452,14 +468,22 @@ def _sentence(rule: Rule, seen: Observed) -> str:
         return f"{where}: {_level_text(rule, seen)} {when}"
     if rule.on == "silent":
         return f"{where}: no records {when}; the reference has {_number(seen.reference_value)} a slice"
-    effect = "" if seen.effect is None else f" ({seen.effect_unit} {_signed(seen.effect)})"
+    effect = "" if seen.effect is None else f" ({_effect_text(seen.effect, seen.effect_unit)})"
     if seen.kind == "vector":
         return f"{where}: {seen.signal}: at least {abs(seen.effect or 0.0):.0%} of the texts are replaced {when}"
+    if seen.effect is not None and seen.effect_unit.startswith(_RELATIVE):
+        medians = f"median {_number(seen.reference_value)} before, {_number(seen.value)} now"
+        move = f"{'rose' if seen.effect > 0 else 'fell'} by {abs(seen.effect):.0%} ({medians})"
+        return f"{where}: {seen.signal}: {seen.effect_unit.removeprefix(_RELATIVE)} {move} {when}"
     if seen.value is None or seen.reference_value is None or seen.value == seen.reference_value:
         move = "changed"
     else:
         verb = "rose" if seen.value > seen.reference_value else "fell"
-        move = f"{verb} from {_number(seen.reference_value)} to {_number(seen.value)}"
+        before, now = (
+            f"{value:.1%}" if seen.kind in {"rate", "category"} else _number(value)
+            for value in (seen.reference_value, seen.value)
+        )
+        move = f"{verb} from {before} to {now}"
         if seen.kind == "category":
             return f"{where}: {seen.signal}: the share of {seen.moved or 'some values'} {move} {when}"
     return f"{where}: {seen.signal} {move}{effect} {when}"

@@ -45,6 +45,7 @@ def reading(
     segment: str | None = None,
     window: int = WINDOW,
     effect: float | None = 0.4,
+    effect_unit: str = "difference of rates",
     p_value: float | None = 1e-9,
     units: int = 400,
     value: float | None = 0.12,
@@ -66,7 +67,7 @@ def reading(
         value=value,
         reference_value=usual,
         effect=effect,
-        effect_unit="difference of rates",
+        effect_unit=effect_unit,
         p_value=p_value,
         threshold=1e-6,
         verdict=verdict,
@@ -241,7 +242,7 @@ def test_without_for_it_fires_at_once() -> None:
         value=0.12,
         p_value=1e-9,
         started_at=START,
-        summary="bot, segment=eu-mobile: response_refusal rose from 0.050 to 0.120 (difference of rates +0.070) "
+        summary="bot, segment=eu-mobile: response_refusal rose from 5.0% to 12.0% (+7 points) "
         "in the 5m to 2026-11-20T00:00:00.000Z",
     )
     assert run.said(SLICE, reading(segment="segment=eu-mobile", signal="response_refusal")) == []
@@ -263,8 +264,7 @@ def test_pending_is_over_when_a_step_does_not_hold() -> None:
     assert run.said(SLICE, reading("insufficient")) == [("inactive", "cleared")]
     assert run.alerts == {}
     assert run.rows[-1].summary == (
-        "bot: cost rose from 0.050 to 0.120 (difference of rates +0.400) in the 5m to 2026-11-20T00:00:00.000Z; "
-        "gone before it fired"
+        "bot: cost rose from 5.0% to 12.0% (+40 points) in the 5m to 2026-11-20T00:00:00.000Z; gone before it fired"
     )
     assert run.said(2 * SLICE, reading()) == [("pending", "drift")]
     assert run.said(3 * SLICE, reading()) == []
@@ -290,20 +290,24 @@ def test_signals_come_strongest_first_and_the_first_speaks() -> None:
     )
     assert row.signals == ["strong", "small", "weak", "none"]
     assert (row.window, row.value, row.p_value) == (LONG, 4.0, 1e-9)
-    assert row.summary.startswith("bot: strong rose from 0.050 to 4.00 (difference of rates -0.200) in the 1h to ")
+    assert row.summary.startswith("bot: strong rose from 5.0% to 400.0% (-20 points) in the 1h to ")
     assert row.summary.endswith("Z, and 3 more signals")
 
 
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"value": 0.01}, "cost fell from 0.050 to 0.010 (difference of rates +0.400) in"),
-        ({"value": 0.05}, "cost changed (difference of rates +0.400) in"),
-        ({"value": None}, "cost changed (difference of rates +0.400) in"),
-        ({"effect": None}, "cost rose from 0.050 to 0.120 in"),
+        ({"value": 0.01}, "cost fell from 5.0% to 1.0% (+40 points) in"),
+        ({"value": 0.05}, "cost changed (+40 points) in"),
+        ({"value": None}, "cost changed (+40 points) in"),
+        ({"effect": None}, "cost rose from 5.0% to 12.0% in"),
         ({"changed_at": START - 60_000}, "in the 5m to 2026-11-20T00:00:00.000Z, since about 2026-11-19T23:59:00.000Z"),
-        ({"kind": "category", "moved": "high"}, "cost: the share of high rose from 0.050 to 0.120 in"),
-        ({"kind": "category", "value": None}, "cost changed (difference of rates +0.400) in"),
+        ({"kind": "category", "moved": "high"}, "cost: the share of high rose from 5.0% to 12.0% in"),
+        (
+            {"kind": "numeric", "effect": -0.4, "effect_unit": "relative change of the 0.9 quantile", "value": 3.0},
+            "cost: the 0.9 quantile fell by 40% (median 0.050 before, 3.00 now) in",
+        ),
+        ({"kind": "category", "value": None}, "cost changed (+40 points) in"),
     ],
 )
 def test_summaries_of_what_can_be_said(keys: dict[str, Any], words: str) -> None:
@@ -332,8 +336,7 @@ def test_new_signals_join_with_a_row_and_the_first_still_speaks() -> None:
     assert (row.state, row.reason, row.signals) == ("firing", "joined", ["error", "status", "cost"])
     assert (row.window, row.value, row.p_value, row.started_at) == (WINDOW, 0.12, 1e-8, START)
     assert row.summary == (
-        "bot: cost rose from 0.050 to 0.120 (difference of rates +0.400) in the 5m to 2026-11-20T00:00:00.000Z, "
-        "and 2 more signals"
+        "bot: cost rose from 5.0% to 12.0% (+40 points) in the 5m to 2026-11-20T00:00:00.000Z, and 2 more signals"
     )
     assert [part.signal for part in run.alerts[KEY].contributions] == ["cost", "error", "status"]
     assert run.alerts[KEY].since == START
