@@ -439,7 +439,9 @@ def test_a_learning_period_that_changed_is_flagged() -> None:
             slices = [slice_of(i, 60, shift=shift * (i >= count * part)) for i in range(count)]
             assert learned(slices).unsteady == ["chars"], (count, part)
     changed = [sampled_slice(i, 400, shift=0.3 * (i >= 72)) for i in range(144)]
-    assert "vector" in learned_samples(changed)[0].unsteady
+    reference, _ = learned_samples(changed)
+    assert "vector" in reference.unsteady
+    assert ScopeReference.load(reference.dump()).unsteady == reference.unsteady
 
 
 def test_a_slow_climb_is_flagged() -> None:

@@ -94,4 +94,4 @@ def vectors_differ(rows: ReferenceSlices, powers: Powers, far: float) -> bool:
     if np.sqrt(squared) / far < _UNSTEADY_VECTORS:
         return False
     probability, expected = _by_chance(vector_terms(centred, powers), squared)
-    return probability < UNSTEADY and np.sqrt(max(squared - expected, 0)) / far >= _UNSTEADY_VECTORS
+    return probability < UNSTEADY and bool(np.sqrt(max(squared - expected, 0)) / far >= _UNSTEADY_VECTORS)
