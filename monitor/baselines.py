@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from monitor.clusters import NO_BOOKS, Books
 from monitor.model import Pieces, Scope, Signal, piece_key
-from monitor.reference import Learning, ReferenceSettings, ScopeReference
+from monitor.reference import PROMPT, Learning, ReferenceSettings, ScopeReference
 from monitor.reference_file import ReferenceFile
 from monitor.windows import SLICES, Slice, scope_order
 
@@ -74,10 +75,10 @@ class Baselines:
             return self.until
         return self.settings.end(begin, origin) if self.file is None else begin + self.file.length
 
-    def take(self, size: int, found: Slice) -> None:
+    def take(self, size: int, found: Slice, books: Books = NO_BOOKS) -> None:
         """Learn from a closed slice of one window size."""
-        for learning in self.learning.values():
-            learning.take(size, found)
+        for part, learning in self.learning.items():
+            learning.take(size, found, books.get((part.scope.stream, PROMPT)))
 
     def due(self, now: int) -> list[Part]:
         """What has learned by `now`: at the last end of a finest slice in its period."""
@@ -198,6 +199,8 @@ class Baselines:
             for size, kept in learning.kept.items():
                 for start in kept:
                     found["kept", piece_key(*part, size, start)] = partial(learning.dump_kept, size, start)
+            if learning.exchanges is not None:
+                found["sampled", piece_key(*part, learning.added)] = learning.dump_exchanges
         for part, reference in self.references.items():
             found["reference", piece_key(*part)] = reference.dump
         return found
@@ -221,6 +224,9 @@ class Baselines:
             if table == "kept":
                 scope, number, size, start = msgspec.json.decode(key)
                 self.learning[Part(Scope(*scope), number)].put_back(size, start, piece)
+            elif table == "sampled":
+                scope, number, added = msgspec.json.decode(key)
+                self.learning[Part(Scope(*scope), number)].put_exchanges(added, piece)
         for scope, number in references:
             part = Part(Scope(*scope), number)
             self.references[part] = ScopeReference.load(held["reference", piece_key(*part)])

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster import vq
 
-from monitor.model import Categories, Column, Floats, Ints, Signal, Vectors
+from monitor.model import Categories, Column, Floats, HalfVectors, Ints, Signal, Vectors
 
 CLUSTERS = 16
 ENOUGH = 1024
@@ -88,6 +88,12 @@ class Codebook:
         near = self._near(vectors)
         return self._place(near), self._novelty(near)
 
+    def named(self, known: NDArray[np.object_], vectors: Vectors | HalfVectors) -> NDArray[np.object_]:
+        """The names of the clusters: where none is known, by the vectors; None of a vector that is NaN. Shape (n,)."""
+        found, rows = known.copy(), np.flatnonzero([name is None for name in known])
+        found[rows] = np.array([*self.names, None], np.object_)[self.place(vectors[rows].astype(np.float64))]
+        return found
+
     def _near(self, vectors: Vectors | Floats) -> Floats:
         """Cosine of each vector and each centre. Shape (n, clusters)."""
         return np.asarray(np.asarray(vectors, np.float64) @ self.centres.T, np.float64)
@@ -113,6 +119,7 @@ class Codebook:
 
 Books = Mapping[tuple[str, str], Codebook]
 """By stream and vector signal."""
+NO_BOOKS: Books = {}
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from monitor.appearances import Appearances
 from monitor.baselines import Baselines
 from monitor.calibration import FalseAlarmSettings, Spending
 from monitor.clusters import Codebook, embedding_of
+from monitor.decomposition import Split
 from monitor.explain import Moved, explain, moved
 from monitor.model import (
     Alert,
@@ -34,6 +35,7 @@ from monitor.model import (
 from monitor.readings import LEAST_WINDOWS, Judge, Key, budget_of, key_of, learning_readings
 from monitor.readings.levels import NOTHING, Measured, measure
 from monitor.readings.matters import matters
+from monitor.readings.origins import with_origin
 from monitor.reference import ReferenceSettings, ScopeReference, SeriesReference, mismatch
 from monitor.reference_file import ReferenceFile
 from monitor.rolling import Rolling
@@ -45,7 +47,7 @@ from monitor.slices import OpenSlices, StreamSettings
 from monitor.summaries import AnySummary, merged
 from monitor.windows import SLICES, Contents, Rings, Slice
 
-_FIXED = {"ring", "codebook", "kept", "reference", "block", "block_kept"}
+_FIXED = {"ring", "codebook", "kept", "sampled", "reference", "block", "block_kept", "block_sampled"}
 """Tables of pieces that never change."""
 
 
@@ -209,9 +211,10 @@ class Engine:
             if size in judges:
                 judges[size].push(found)
         if found is not None:
-            self.baselines.take(size, found)
+            books = self.samples.clusters.books
+            self.baselines.take(size, found, books)
             if self.rolling is not None:
-                self.rolling.take(size, found)
+                self.rolling.take(size, found, books)
 
     def _join(self, reference: ScopeReference, judges: Mapping[int, Judge], now: int | None) -> list[str]:
         """Hold windows against a reference from now on, with the slices that they hold already."""
@@ -237,7 +240,8 @@ class Engine:
         """The rolling reference has moved on: hold windows against it anew."""
         assert self.rolling is not None
         self.rolled = self._new_judges()
-        for reference in self.rolling.references(self.plan.signals, self.baselines.began):
+        books = self.samples.clusters.books
+        for reference in self.rolling.references(self.plan.signals, self.baselines.began, books):
             self._join(reference, self.rolled, now)
         self._split_budget()
 
@@ -261,15 +265,24 @@ class Engine:
                 due.append(reading)
             self.latest[key] = reading
         self._measure_levels(size, now, window, partial=partial)
+        return self._described(size, window, due)
+
+    def _described(self, size: int, window: Sequence[tuple[int, Slice]], due: Sequence[Reading]) -> list[Reading]:
+        """The readings with what describes them and decides nothing."""
         distances: dict[Key, dict[str, float | None]] = {}
+        origins: dict[Key, Split] = {}
         for judge, rolls in ((self.judges[size], False), (self.rolled.get(size), True)):
             if judge is not None:
                 asked = [r for r in due if r.verdict != "learning" and (r.against == "rolling") is rolls]
                 distances |= judge.distances(window, {key_of(reading.scope, reading.signal) for reading in asked})
-        return [
-            msgspec.structs.replace(reading, distances=distances.get(key_of(reading.scope, reading.signal), {}))
-            for reading in due
-        ]
+                drifts = [reading for reading in asked if reading.verdict == "drift"]
+                origins |= judge.origins(window, drifts, self.samples.clusters.books)
+        found = []
+        for reading in due:
+            key = key_of(reading.scope, reading.signal)
+            more = msgspec.structs.replace(reading, distances=distances.get(key, {}))
+            found.append(with_origin(more, origins.get(key)))
+        return found
 
     def _judged(self, size: int, now: int, window: Sequence[tuple[int, Slice]], *, partial: bool) -> list[Reading]:
         """Readings of the series whose window is full; of two references that of the graver verdict."""
@@ -323,6 +336,7 @@ class Engine:
             return None
         reading = max(drifted, key=self._strength)
         known, window = self._held_against(reading), self.rings.window(reading.window, reading.at)
+        (reading,) = self._described(reading.window, window, [reading])
         parts = [part for part in (found.summary(scope, signal) for _, found in window) if part is not None]
         samples = [found.samples[scope.stream] for _, found in window if scope.stream in found.samples]
         before = None if known is None else known.summary

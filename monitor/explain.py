@@ -147,7 +147,8 @@ def _signal_line(part: Moved, share: float) -> str:
     reading = part.reading
     window = format_duration(reading.window)
     since = "" if reading.changed_at is None else f", since about {format_time(reading.changed_at)}"
-    return f"{reading.signal}: {share:.0%} of the shift: {_change(part)} ({reading.n:,} records in {window}{since})"
+    change = _change(part) + _origin(reading)
+    return f"{reading.signal}: {share:.0%} of the shift: {change} ({reading.n:,} records in {window}{since})"
 
 
 def _change(part: Moved) -> str:
@@ -160,6 +161,20 @@ def _change(part: Moved) -> str:
     before, after = (_figure(value, reading) for value in (reading.reference_value, reading.value))
     effect = "" if reading.effect is None else f", {reading.effect_unit} {reading.effect:+.3g}"
     return f"{before} before, {after} now{effect}" + (f", by its {reading.moved}" if reading.moved else "")
+
+
+def _origin(reading: Reading) -> str:
+    """Whether other prompts explain what answers show."""
+    share, low, high = reading.from_prompts, reading.from_prompts_low, reading.from_prompts_high
+    if share is None or low is None or high is None:
+        return ""
+    inside = min(max(share, 0.0), 1.0)
+    if low <= inside <= high:
+        part = f"{inside:.0%} ({max(low, 0.0):.0%} to {min(high, 1.0):.0%})"
+        return f"; of this {part} goes with other prompts, the rest with other answers to the same prompts"
+    if share > 1:
+        return "; other prompts alone would have moved it further, other answers to the same prompts pull the other way"
+    return "; it goes with other answers to the same prompts, other prompts pull the other way"
 
 
 def _figure(value: float | None, reading: Reading) -> str:

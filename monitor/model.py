@@ -24,6 +24,8 @@ Hashes = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 Vectors = NDArray[np.float32]
 """One row a record; a row of NaN is no observation."""
+HalfVectors = NDArray[np.float16]
+"""The same as they are kept: half precision tells near from far."""
 
 OTHER = "other"
 """Name of the bucket for whatever a cap leaves out: streams, segments, categories."""
@@ -370,6 +372,12 @@ class Reading(msgspec.Struct, frozen=True):
     `lower tail`; of a category the value whose share moved most."""
     changed_at: int | None = None
     """Where the verdict is `drift`, when the change is estimated to have begun: where the strongest evidence begins."""
+    from_prompts: float | None = None
+    """Where the verdict of a signal of answers is `drift`, the part of the shift that goes with other prompts: 1 all, 0
+    none; outside where prompts and answers pull apart. None where it is not known."""
+    from_prompts_low: float | None = None
+    from_prompts_high: float | None = None
+    """Its 95 % interval."""
 
     @property
     def scope(self) -> Scope:

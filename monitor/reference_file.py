@@ -30,7 +30,7 @@ from monitor.summaries.numeric import GRID_CELLS, grid_values
 from monitor.windows import scope_order
 
 MAGIC = b"driftd reference\n"
-VERSION = 2
+VERSION = 3
 ID_DIGITS = 12
 """Hex digits of the hash that name a file."""
 _PREAMBLE = struct.Struct(">HQ")

@@ -12,8 +12,9 @@ from functools import partial
 
 import msgspec
 
+from monitor.clusters import NO_BOOKS, Books
 from monitor.model import Pieces, Scope, Signal, piece_key
-from monitor.reference import BLOCKS, Learning, ReferenceSettings, ScopeReference
+from monitor.reference import BLOCKS, PROMPT, Learning, ReferenceSettings, ScopeReference
 from monitor.windows import SLICES, Slice, scope_order
 
 
@@ -50,7 +51,7 @@ class Rolling:
     def begin(self) -> int | None:
         return None if self.end is None else self.end - BLOCKS * self.block
 
-    def take(self, size: int, found: Slice) -> None:
+    def take(self, size: int, found: Slice, books: Books = NO_BOOKS) -> None:
         """Learn from a closed slice of one window size."""
         begin = found.start // self.block * self.block
         for scope in found.scopes:
@@ -58,7 +59,7 @@ class Rolling:
             if learning is None:
                 learning = Learning(scope, begin, begin + self.block, self.sizes, block=self.block)
                 self.blocks[scope, begin] = learning
-            learning.take(size, found)
+            learning.take(size, found, books.get((scope.stream, PROMPT)))
 
     def step(self, now: int) -> bool:
         """Time has come to `now`: whether the reference has moved on. Blocks that left it are let go."""
@@ -71,7 +72,7 @@ class Rolling:
         return True
 
     def references(
-        self, signals: Mapping[str, Signal], began: Callable[[Scope, str], int | None]
+        self, signals: Mapping[str, Signal], began: Callable[[Scope, str], int | None], books: Books = NO_BOOKS
     ) -> Iterator[ScopeReference]:
         """The reference of every scope, with the signals that are known for as long as it is.
 
@@ -90,7 +91,8 @@ class Rolling:
             names = {name for learning in blocks for name in (*learning.names, "volume")}
             late = {name for name in names if (since := began(scope, name)) is None or since > begin}
             if names - late:
-                yield Learning.joined(blocks, begin, end).freeze(signals).without(late)
+                book = books.get((scope.stream, PROMPT))
+                yield Learning.joined(blocks, begin, end, book).freeze(signals).without(late)
 
     # ---- state ------------------------------------------------------------------------------------------------------
 
@@ -104,6 +106,8 @@ class Rolling:
             for size, kept in learning.kept.items():
                 for start in kept:
                     found["block_kept", piece_key(scope, begin, size, start)] = partial(learning.dump_kept, size, start)
+            if learning.exchanges is not None:
+                found["block_sampled", piece_key(scope, begin, learning.added)] = learning.dump_exchanges
         return found
 
     def dump(self, now: int | None) -> bytes:
@@ -121,3 +125,6 @@ class Rolling:
             if table == "block_kept":
                 scope, begin, size, start = msgspec.json.decode(key)
                 self.blocks[Scope(*scope), begin].put_back(size, start, piece)
+            elif table == "block_sampled":
+                scope, begin, added = msgspec.json.decode(key)
+                self.blocks[Scope(*scope), begin].put_exchanges(added, piece)

@@ -14,8 +14,8 @@ import numpy as np
 
 from monitor.clusters import Codebooks, derived
 from monitor.contracts import SampleScorer
-from monitor.model import Column, Scope, Signal, Transcripts
-from monitor.sampling import HalfVectors, Sample
+from monitor.model import Column, HalfVectors, Scope, Signal, Transcripts
+from monitor.sampling import Measures, Sample
 from monitor.scoring import count_remarks, score
 from monitor.summaries import AnySummary, summarise
 from monitor.windows import Contents, Slice, scope_order
@@ -51,7 +51,8 @@ class SampledSignals:
                 found = scopes[scope]
                 scopes[scope] = Contents(found.records, dict(sorted({**found.summaries, **summaries}.items())))
             said = sample.transcripts if self.keeps_text else Transcripts.load([[None] * len(sample)] * 3)
-            kept[stream] = replace(sample, transcripts=said, vectors=_vectors(columns))
+            measures = sample.measures.beside(Measures.of(columns, np.arange(len(sample))))
+            kept[stream] = replace(sample, transcripts=said, vectors=_vectors(columns), measures=measures)
         return replace(closed, scopes=dict(sorted(scopes.items(), key=scope_order)), samples=kept)
 
     def _columns(self, transcripts: Transcripts, remarks: Counter[str]) -> dict[str, Column]:

@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.model import Hashes, Transcripts, concatenate_transcripts
-
-HalfVectors = NDArray[np.float16]
+from monitor.model import Categories, Column, Floats, HalfVectors, Hashes, Transcripts, concatenate_transcripts
 
 SAMPLE = 128
 """Exchanges of a slice that are sampled by default."""
@@ -24,6 +22,9 @@ MOST_CHARS = 20_000
 """Characters of a text that are sampled: more than the models read, less than hostile text makes redaction slow by."""
 _MARGIN = 200
 """Characters before a cut in which a part of a key or a number may stand."""
+
+_FORMAT = 2
+"""Version of the packed form of a sample."""
 
 Redact = Callable[[Sequence[str | None]], Sequence[str | None]]
 
@@ -58,6 +59,79 @@ def redacted_begin(texts: Sequence[str | None], redact: Redact) -> list[str | No
     ]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Measures:
+    """What was measured of some exchanges, one row an exchange; vectors are kept apart."""
+
+    signals: tuple[str, ...] = ()
+    """Numbers and rates, the columns of `numbers`."""
+    numbers: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    """Single precision tells more than the cells that summaries count in; NaN is no observation."""
+    categories: tuple[str, ...] = ()
+    names: NDArray[np.object_] = field(default_factory=lambda: np.empty((0, 0), np.object_))
+    """One column a category; None is no value."""
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Column], rows: NDArray[Any]) -> Measures:
+        """What some columns say of the records at `rows` (indices).
+
+        >>> columns = {"cost": np.array([1.5, 2.5]), "status": Categories(["ok"], np.array([0, -1], np.int32))}
+        >>> found = Measures.of(columns, np.array([1]))
+        >>> found.number("cost"), found.category("status")
+        (array([2.5]), array([None], dtype=object))
+        """
+        named = {name: column for name, column in columns.items() if isinstance(column, Categories)}
+        plain = {name: found for name, found in columns.items() if isinstance(found, np.ndarray) and found.ndim == 1}
+        numbers, names = np.empty((len(rows), len(plain)), np.float32), np.empty((len(rows), len(named)), np.object_)
+        for at, values in enumerate(plain.values()):
+            numbers[:, at] = values[rows]
+        for at, column in enumerate(named.values()):
+            names[:, at] = np.array([*column.names, None], np.object_)[column.codes[rows]]
+        return cls(tuple(plain), numbers, tuple(named), names)
+
+    def number(self, signal: str) -> Floats:
+        """The values of a number or rate. Raises ValueError for another signal."""
+        return self.numbers[:, self.signals.index(signal)].astype(np.float64)
+
+    def category(self, signal: str) -> NDArray[np.object_]:
+        """The values of a category. Raises ValueError for another signal."""
+        return self.names[:, self.categories.index(signal)]
+
+    def take(self, rows: NDArray[Any]) -> Measures:
+        """The exchanges at `rows` (indices), in that order."""
+        return replace(
+            self,
+            numbers=self.numbers[rows] if self.signals else self.numbers,
+            names=self.names[rows] if self.categories else self.names,
+        )
+
+    def beside(self, more: Measures) -> Measures:
+        """The same exchanges with what else was measured of them."""
+        if not self.signals and not self.categories:
+            return more
+        numbers, names = np.hstack([self.numbers, more.numbers]), np.hstack([self.names, more.names])
+        return Measures(self.signals + more.signals, numbers, self.categories + more.categories, names)
+
+    def dump(self) -> tuple[Any, ...]:
+        """Packed fields, for a checkpoint."""
+        return self.signals, self.numbers.tobytes(), self.categories, self.names.tolist(), len(self.numbers)
+
+    @classmethod
+    def load(cls, packed: Sequence[Any]) -> Measures:
+        """The inverse of `dump`."""
+        signals, numbers, categories, rows, n = packed
+        names = np.empty((n, len(categories)), np.object_)
+        names[:] = rows
+        table = np.frombuffer(numbers, np.float32).reshape(n, len(signals))
+        return cls(tuple(signals), table, tuple(categories), names)
+
+
+def add_measures(parts: Sequence[Measures]) -> Measures:
+    """Those of several samples, one behind the other."""
+    numbers, names = np.concatenate([part.numbers for part in parts]), np.concatenate([part.names for part in parts])
+    return replace(parts[0], numbers=numbers, names=names)
+
+
 def _no_hashes() -> Hashes:
     return np.empty(0, np.uint64)
 
@@ -78,6 +152,8 @@ class Sample:
     """Label -> its value for each exchange, or None."""
     vectors: Mapping[str, HalfVectors] = field(default_factory=dict)
     """Vector signal -> one row an exchange, once they are measured: half precision tells near from far."""
+    measures: Measures = field(default_factory=Measures)
+    """What else was measured: of all records from the first, of samples once their slice has closed."""
 
     def __len__(self) -> int:
         return len(self.id_hash)
@@ -90,6 +166,7 @@ class Sample:
             self.transcripts.take(rows),
             {label: values[rows] for label, values in self.segments.items()},
             {name: found[rows] for name, found in self.vectors.items()},
+            self.measures.take(rows),
         )
 
     def least(self, at_most: int) -> Sample:
@@ -110,21 +187,25 @@ class Sample:
         return add_samples([self, new]).least(at_most)
 
     def dump(self) -> tuple[Any, ...]:
-        """Packed fields, for a checkpoint."""
+        """Packed fields, for a checkpoint; versioned by the first of them."""
         segments = {label: values.tolist() for label, values in self.segments.items()}
         vectors = {name: (found.shape[1], found.tobytes()) for name, found in self.vectors.items()}
-        return self.id_hash.tobytes(), self.session_hash.tobytes(), self.transcripts.dump(), segments, vectors
+        hashes = self.id_hash.tobytes(), self.session_hash.tobytes()
+        return _FORMAT, *hashes, self.transcripts.dump(), segments, vectors, self.measures.dump()
 
     @classmethod
     def load(cls, packed: Sequence[Any]) -> Sample:
-        """The inverse of `dump`."""
-        ids, sessions, said, segments, vectors = packed
+        """The inverse of `dump`. Raises ValueError for another version."""
+        if packed[0] != _FORMAT:
+            raise ValueError("samples as another version of driftd keeps them: give another --out")
+        _, ids, sessions, said, segments, vectors, measures = packed
         return cls(
             np.frombuffer(ids, np.uint64),
             np.frombuffer(sessions, np.uint64),
             Transcripts.load(said),
             {label: np.fromiter(values, np.object_, len(values)) for label, values in segments.items()},
             {name: np.frombuffer(data, np.float16).reshape(-1, width) for name, (width, data) in vectors.items()},
+            Measures.load(measures),
         )
 
 
@@ -139,4 +220,5 @@ def add_samples(parts: Sequence[Sample]) -> Sample:
         concatenate_transcripts([part.transcripts for part in filled]) or _nothing_said(),
         {label: np.concatenate([part.segments[label] for part in filled]) for label in filled[0].segments},
         {name: np.concatenate([part.vectors[name] for part in filled]) for name in filled[0].vectors},
+        add_measures([part.measures for part in filled]),
     )

@@ -19,7 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from monitor.model import OTHER, Categories, Flags, Hashes, Ints, Scope, Scored, Signal
-from monitor.sampling import Redact, Sample, add_samples
+from monitor.sampling import Measures, Redact, Sample, add_samples
 from monitor.scoring import count_remarks
 from monitor.settings import Settings
 from monitor.summaries import AnySummary, merged, summarise
@@ -225,11 +225,14 @@ class OpenSlices:
                 wanted &= records.id_hash < place.sample.id_hash[self.sampled - 1]
             rows = np.flatnonzero(wanted)
             rows = rows[np.argsort(records.id_hash[rows])[: self.sampled]]
+            if not len(rows):
+                continue
             offered = Sample(
                 records.id_hash[rows],
                 records.session_hash[rows],
                 transcripts.take(rows),
                 {label: values[rows] for label, values in named.items()},
+                measures=Measures.of(records.values, rows),
             )
             place.sample = place.sample.joined(offered, self.sampled, self.redact)
 

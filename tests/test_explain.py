@@ -84,6 +84,19 @@ def test_the_alert_of_a_segment_says_whether_the_whole_stream_moved() -> None:
     assert lines[1] == "not in: the whole stream"
 
 
+def test_it_is_said_whether_prompts_or_answers_changed() -> None:
+    def said(share: float, low: float, high: float) -> str:
+        of_prompts = reading(from_prompts=share, from_prompts_low=low, from_prompts_high=high)
+        return explain([Moved(of_prompts, 1.0)], []).partition("+0.09")[2]
+
+    rest = "goes with other prompts, the rest with other answers to the same prompts (1,500 records in 5m)"
+    assert said(0.85, 0.7, 1.0) == f"; of this 85% (70% to 100%) {rest}"
+    assert said(1.04, 0.9, 1.2) == f"; of this 100% (90% to 100%) {rest}"
+    assert said(-0.03, -0.2, 0.1) == f"; of this 0% (0% to 10%) {rest}"
+    assert said(1.6, 1.3, 1.9).startswith("; other prompts alone would have moved it further, other answers")
+    assert said(-0.6, -0.9, -0.3).startswith("; it goes with other answers to the same prompts, other prompts pull")
+
+
 def test_many_signals_and_segments_are_counted_not_listed() -> None:
     moved = [Moved(reading(signal=f"s{i}"), 1.0) for i in range(MOST_SIGNALS + 4)]
     lines = explain(moved, [(reading(segment=f"t={i}"), 1.0) for i in range(8)]).splitlines()

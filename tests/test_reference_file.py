@@ -115,7 +115,7 @@ def test_another_file_is_refused(other: bytes) -> None:
 
 def test_a_file_of_a_newer_driftd_is_refused(data: bytes) -> None:
     newer = resealed(data, lambda body: struct.pack_into(">H", body, len(MAGIC), VERSION + 1))
-    with pytest.raises(ReferenceFileError, match=r"built by a newer driftd \(format 3; this one knows 2\); upgrade"):
+    with pytest.raises(ReferenceFileError, match=r"built by a newer driftd \(format 4; this one knows 3\); upgrade"):
         unpack(newer, "x.ref")
 
 

@@ -14,14 +14,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.model import OTHER, Scored, Transcripts
-from monitor.sampling import MOST_CHARS, Redact, Sample, add_samples, redacted, redacted_begin
+from monitor.model import OTHER, Categories, Column, Scored, Transcripts
+from monitor.sampling import (
+    MOST_CHARS,
+    Measures,
+    Redact,
+    Sample,
+    add_measures,
+    add_samples,
+    redacted,
+    redacted_begin,
+)
 from monitor.slices import OpenSlices, StreamSettings
 from monitor.windows import Slice
 from tests.test_windows import SIGNALS, SIZE, Record, logs, scored
 
 K = 5
-Told = dict[tuple[int, str], list[tuple[int, str, str | None]]]
+Told = dict[tuple[int, str], list[tuple[int, str, str | None, float, str | None]]]
 ANY_ORDER = st.randoms(use_true_random=False)
 
 
@@ -30,7 +39,13 @@ def shout(texts: Sequence[str | None]) -> list[str | None]:
     return [text if text is None else text.upper() for text in texts]
 
 
+def measured(record: int) -> tuple[float, str | None]:
+    """What is measured of a record: a number and a category."""
+    return float(record % 97), [None, "a", "b"][record % 3]
+
+
 def with_text(records: Sequence[Record]) -> Scored:
+    records = [r._replace(chars=measured(r.id)[0], reason=measured(r.id)[1]) for r in records]
     said = [f"prompt {r.id}" for r in records]
     return replace(
         scored(records),
@@ -45,7 +60,14 @@ def opened(at_most: int = 50) -> OpenSlices:
 def told(slices: Sequence[Slice]) -> Told:
     return {
         (found.start, stream): list(
-            zip(sample.id_hash.tolist(), sample.transcripts.prompt, sample.segments["tenant"], strict=True)
+            zip(
+                sample.id_hash.tolist(),
+                sample.transcripts.prompt,
+                sample.segments["tenant"],
+                sample.measures.number("chars").tolist(),
+                sample.measures.category("reason"),
+                strict=True,
+            )
         )
         for found in slices
         for stream, sample in found.samples.items()
@@ -62,7 +84,7 @@ def obvious(records: Sequence[Record]) -> Told:
         if not r.feedback:
             kept = found.setdefault((r.ts // SIZE * SIZE, r.stream), [])
             if len(kept) < K:
-                kept.append((r.id, f"PROMPT {r.id}", r.tenant))
+                kept.append((r.id, f"PROMPT {r.id}", r.tenant, *measured(r.id)))
     return found
 
 
@@ -146,7 +168,32 @@ def test_of_a_text_that_is_cut_nothing_is_left_that_the_cut_split() -> None:
 def test_a_sample_comes_back_from_its_packed_form() -> None:
     said = Transcripts.load((["a", None], [None, "b"], [None, ["c", "d"]]))
     vectors: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.float16]]] = {"v": np.ones((2, 3), np.float16)}
-    sample = Sample(np.array([1, 2], np.uint64), np.array([0, 9], np.uint64), said, {}, vectors)
+    columns: dict[str, Column] = {
+        "cost": np.array([1.5, np.nan]),
+        "status": Categories(["ok"], np.array([-1, 0], np.int32)),
+    }
+    measures = Measures.of(columns, np.arange(2))
+    sample = Sample(np.array([1, 2], np.uint64), np.array([0, 9], np.uint64), said, {}, vectors, measures)
     back = Sample.load(sample.dump())
     assert back.dump() == sample.dump()
     assert back.vectors["v"].shape == (2, 3)
+    assert back.measures.number("cost").tolist() == pytest.approx([1.5, np.nan], nan_ok=True)
+    assert back.measures.category("status").tolist() == [None, "ok"]
+
+
+def test_a_sample_of_another_version_is_refused() -> None:
+    _, *packed = Sample().dump()
+    with pytest.raises(ValueError, match="another version of driftd"):
+        Sample.load(packed)
+
+
+def test_measures_stand_side_by_side_and_one_behind_the_other() -> None:
+    one = Measures.of({"cost": np.array([1.0, 2.0])}, np.arange(2))
+    other = Measures.of({"language": Categories(["de"], np.array([0, -1], np.int32))}, np.arange(2))
+    both = one.beside(other)
+    assert both.number("cost").tolist() == [1.0, 2.0]
+    assert both.category("language").tolist() == ["de", None]
+    twice = add_measures([both, both.take(np.array([1]))])
+    assert twice.number("cost").tolist() == [1.0, 2.0, 2.0]
+    assert twice.category("language").tolist() == ["de", None, None]
+    assert Measures().beside(one) is one

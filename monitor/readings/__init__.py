@@ -15,15 +15,18 @@ import msgspec
 import numpy as np
 
 from monitor.calibration import FalseAlarmSettings, decided, thresholds
+from monitor.clusters import Books
+from monitor.decomposition import Split
 from monitor.distances import DISTANCES
 from monitor.model import Kind, Reading, Scope, Signal, Verdict
 from monitor.readings import shares, vectors
 from monitor.readings.effects import dense_counts, window_counts
 from monitor.readings.lacking import LEAST_REFERENCE_UNITS, LEAST_UNITS, lacking
 from monitor.readings.matters import matters
+from monitor.readings.origins import of_answers, origin
 from monitor.readings.shares import ShareTable, Watched
 from monitor.readings.vectors import VectorTable
-from monitor.reference import ScopeReference, SeriesReference
+from monitor.reference import PROMPT, Exchanges, ScopeReference, SeriesReference
 from monitor.summaries import SUMMARIES, Numeric, Rate
 from monitor.summaries.numeric import grid_values
 from monitor.windows import SLICES, Contents, Slice, add_contents
@@ -277,6 +280,27 @@ class Judge:
             if key in wanted:
                 result[key] = {name: _number(value) for name, value in self.vectors.distances(row, window).items()}
         return result
+
+    def origins(self, window: Sequence[tuple[int, Slice]], drifts: Iterable[Reading], books: Books) -> dict[Key, Split]:
+        """Of drifts of answers, how much goes with other prompts, where that is known."""
+        watched = {(one.reference.scope, one.reference.signal.name): one for one in self.shares.series}
+        found: dict[Key, Split] = {}
+        for reading in drifts:
+            series, kept = watched.get((reading.scope, reading.signal)), self._exchanges(reading.scope, reading.signal)
+            book = books.get((reading.stream, PROMPT))
+            if series is None or kept is None or book is None or not of_answers(reading.signal):
+                continue
+            split = origin(reading, series, window, kept, book)
+            if split is not None:
+                found[key_of(reading.scope, reading.signal)] = split
+        return found
+
+    def _exchanges(self, scope: Scope, signal: str) -> Exchanges | None:
+        """Sampled exchanges of when a signal of a scope was learned: those of its stream, if that learned it then."""
+        own, whole = self.parts.get((scope, signal)), self.parts.get((Scope(scope.stream), signal))
+        if own is None or whole is None or own.end <= whole.begin or whole.end <= own.begin:
+            return None
+        return whole.exchanges
 
 
 def without(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:

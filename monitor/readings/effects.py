@@ -271,12 +271,12 @@ def category_effects(shapes: Sequence[Shape], cells: Sequence[Flags], counts: Se
         effect[row] = np.abs(here - there).sum() / 2
         value[row], usual[row] = here[most], there[most]
         if here[most] != there[most]:
-            moved[row] = _name(reference, yes[most])
+            moved[row] = named_value(reference, yes[most])
     return Effects(value, usual, effect, np.zeros(count, np.int64), moved)
 
 
-def _name(reference: SeriesReference, yes: Flags) -> str:
-    """Of a cell that is one value its name, else that it is all rare ones."""
+def named_value(reference: SeriesReference, yes: Flags) -> str:
+    """Of bins that are one value its name, else that they are all rare ones."""
     bins = np.flatnonzero(yes)
     summary = reference.summary
     if len(bins) != 1 or bins[0] >= len(reference.cells) or not isinstance(summary, Category):

@@ -10,7 +10,9 @@ import msgspec
 import numpy as np
 
 from monitor.calibration import LAGS, NullTerms, ReferenceSlices, vector_terms, vector_within
+from monitor.clusters import Codebook
 from monitor.model import Floats, Ints, Scope, Signal
+from monitor.reference.exchanges import EXCHANGES, Exchanges, add_exchanges
 from monitor.reference.series import ScopeReference, SeriesReference, VectorNull, coarse_cells, never_logged, place_keys
 from monitor.reference.steady import Powers, bins_differ, vectors_differ
 from monitor.reference.units import lag_sum, part_that_stays, sampled_within, unit_within
@@ -65,6 +67,10 @@ class Learning:
     """Length of a block of a rolling reference, of which this is one or all; 0 for any other."""
     only: frozenset[str] | None = None
     """The signals that are learned, `volume` among them; None for all."""
+    exchanges: Exchanges | None = None
+    """Of a stream; a segment uses its part of its stream's."""
+    added: int = 0
+    """Slices whose exchanges were added to these."""
     _starts: dict[int, set[int]] = field(init=False)
     _fresh: list[Contents] = field(default_factory=list)
 
@@ -81,8 +87,14 @@ class Learning:
         turns = {begin: begin // self.block * runs for begin in blocks}
         return set().union(*(kept_starts(b, b + self.block, length, runs=runs, turn=turns[b]) for b in blocks))
 
-    def take(self, size: int, found: Slice) -> None:
-        """Learn from a closed slice of one window size."""
+    def take(self, size: int, found: Slice, book: Codebook | None = None) -> None:
+        """Learn from a closed slice of one window size.
+
+        Parameters
+        ----------
+        book : what the clusters of the stream's prompts are, once they are made
+
+        """
         contents = found.scopes.get(self.scope)
         if contents is None or found.end > self.end or found.start < self.begin // (size // SLICES) * (size // SLICES):
             return
@@ -93,8 +105,18 @@ class Learning:
             self._fresh.append(contents)
             if len(self._fresh) >= _TOGETHER:
                 self._fold()
+            if self.scope.segment is None:
+                self._add_exchanges(Exchanges.of(found, self.scope.stream), book)
         if found.start in self._starts[size]:
             self.kept[size][found.start] = self._slim(size, contents)
+
+    def _add_exchanges(self, new: Exchanges | None, book: Codebook | None) -> None:
+        if new is None:
+            return
+        at_most = EXCHANGES // BLOCKS if self.block else EXCHANGES
+        parts = [new] if self.exchanges is None else [self.exchanges, new]
+        self.exchanges = add_exchanges([part.placed(book) for part in parts]).least(at_most)
+        self.added += 1
 
     def _slim(self, size: int, contents: Contents) -> Contents:
         """What is kept of a slice: of vectors only what tells how slices differ."""
@@ -119,7 +141,7 @@ class Learning:
         counts = {size: max(self.end // (size // SLICES) - self.begin // (size // SLICES), 0) for size in self.sizes}
         counted = self.only is None or "volume" in self.only
         volume = {size: self._volume(size) for size in self.sizes} if counted else {}
-        return ScopeReference(self.scope, self.begin, self.end, counts, volume, series)
+        return ScopeReference(self.scope, self.begin, self.end, counts, volume, series, self.exchanges)
 
     def _series(self, signal: Signal, summary: AnySummary) -> SeriesReference:
         if isinstance(summary, Vector):
@@ -220,7 +242,7 @@ class Learning:
         return ReferenceSlices(number, shares, units, seen, within, mean, total, np.array(lags), inverse)
 
     def dump(self) -> bytes:
-        """Packed, without the slices kept, which are stored as they come."""
+        """Packed, without slices kept and exchanges, which are stored as they come."""
         self._fold()
         only = None if self.only is None else sorted(self.only)
         return msgspec.msgpack.encode((self.scope, self.begin, self.end, self.total.dump(), self.block, only))
@@ -232,15 +254,16 @@ class Learning:
         return set(self.total.summaries)
 
     def dump_whole(self) -> bytes:
-        """Packed, with the slices kept."""
+        """Packed, with slices kept and exchanges."""
         kept = [(size, start, c.dump()) for size, held in self.kept.items() for start, c in held.items()]
-        return msgspec.msgpack.encode((self.dump(), kept))
+        return msgspec.msgpack.encode((self.dump(), kept, None if self.exchanges is None else self.exchanges.dump()))
 
     @classmethod
     def load_whole(cls, data: bytes, sizes: Sequence[int]) -> Learning:
         """The inverse of `dump_whole`."""
-        packed, kept = msgspec.msgpack.decode(data)
+        packed, kept, exchanges = msgspec.msgpack.decode(data)
         learning = cls.load(packed, sizes)
+        learning.exchanges = None if exchanges is None else Exchanges.load(exchanges)
         for size, start, contents in kept:
             learning.kept[size][start] = Contents.load(contents)
         return learning
@@ -249,15 +272,20 @@ class Learning:
         """One kept slice, packed."""
         return msgspec.msgpack.encode(self.kept[size][start].dump())
 
+    def dump_exchanges(self) -> bytes:
+        """The exchanges, packed."""
+        assert self.exchanges is not None
+        return msgspec.msgpack.encode(self.exchanges.dump())
+
     @classmethod
     def load(cls, data: bytes, sizes: Sequence[int]) -> Learning:
-        """The inverse of `dump`; the slices kept follow by `put_back`."""
+        """The inverse of `dump`; the slices kept follow by `put_back`, the exchanges by `put_exchanges`."""
         scope, begin, end, total, block, only = msgspec.msgpack.decode(data)
         wanted = None if only is None else frozenset(only)
         return cls(Scope(*scope), begin, end, sizes, Contents.load(total), block=block, only=wanted)
 
     @classmethod
-    def joined(cls, parts: Sequence[Learning], begin: int, end: int) -> Learning:
+    def joined(cls, parts: Sequence[Learning], begin: int, end: int, book: Codebook | None = None) -> Learning:
         """Blocks of one scope as the rolling reference from `begin` to `end`; those that are not there were empty."""
         first = parts[0]
         for part in parts:
@@ -266,11 +294,17 @@ class Learning:
             size: {start: found for part in parts for start, found in part.kept[size].items()} for size in first.sizes
         }
         total = add_contents([part.total for part in parts])
-        return cls(first.scope, begin, end, first.sizes, total, kept, first.block)
+        found = [part.exchanges.placed(book) for part in parts if part.exchanges is not None]
+        exchanges = add_exchanges(found).least(EXCHANGES) if found else None
+        return cls(first.scope, begin, end, first.sizes, total, kept, first.block, exchanges=exchanges)
 
     def put_back(self, size: int, start: int, data: bytes) -> None:
         """The inverse of `dump_kept`."""
         self.kept[size][start] = Contents.load(msgspec.msgpack.decode(data))
+
+    def put_exchanges(self, added: int, data: bytes) -> None:
+        """The inverse of `dump_exchanges`, after so many slices had `added` to them."""
+        self.exchanges, self.added = Exchanges.load(msgspec.msgpack.decode(data)), added
 
 
 def vector_null(rows: ReferenceSlices, powers: Powers) -> VectorNull:

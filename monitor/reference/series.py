@@ -12,6 +12,7 @@ import numpy as np
 
 from monitor.calibration import NullTerms, ReferenceSlices
 from monitor.model import Ints, Scope, Signal
+from monitor.reference.exchanges import Exchanges
 from monitor.summaries import SUMMARIES, AnySummary, Category, Numeric, Rate
 from monitor.summaries.category import OTHER_KEY
 from monitor.windows import SLICES
@@ -26,6 +27,8 @@ _ARRAYS: tuple[tuple[str, type[np.int64 | np.float64]], ...] = (
     ("lag_weights", np.float64),
     ("shared", np.float64),
 )
+_FORMAT = 4
+"""Version of the packed form of a reference."""
 BINS = 16
 """Quantile bins of a numeric signal."""
 
@@ -142,6 +145,8 @@ class ScopeReference:
     volume: Mapping[int, tuple[float, float, float]]
     """Window size -> least, mean and greatest number of records in a window."""
     series: Mapping[str, SeriesReference]
+    exchanges: Exchanges | None = None
+    """Of a stream, where its slices were sampled."""
 
     @property
     def unsteady(self) -> list[str]:
@@ -186,16 +191,17 @@ class ScopeReference:
             )
             for s in self.series.values()
         ]
-        return msgspec.msgpack.encode(
-            (3, self.scope, self.begin, self.end, list(self.slices.items()), list(self.volume.items()), series)
-        )
+        slices, volume = list(self.slices.items()), list(self.volume.items())
+        exchanges = None if self.exchanges is None else self.exchanges.dump()
+        return msgspec.msgpack.encode((_FORMAT, self.scope, self.begin, self.end, slices, volume, series, exchanges))
 
     @classmethod
     def load(cls, data: bytes) -> ScopeReference:
         """The inverse of `dump`. Raises ValueError for another version."""
-        version, names, begin, end, slices, volume, packed = msgspec.msgpack.decode(data)
-        if version != 3:
-            raise ValueError(f"a reference of version {version}; this driftd reads version 3")
+        version, *rest = msgspec.msgpack.decode(data)
+        if version != _FORMAT:
+            raise ValueError(f"a reference of version {version}; this driftd reads version {_FORMAT}")
+        names, begin, end, slices, volume, packed, exchanges = rest
         scope, series = Scope(*names), {}
         for raw, kind, summary, sizes, nulls, unsteady in packed:
             signal = msgspec.convert(raw, Signal)
@@ -203,7 +209,8 @@ class ScopeReference:
             vectors = {size: VectorNull.load(null) for size, null in nulls}
             whole = SUMMARIES[kind].load(summary)
             series[signal.name] = SeriesReference(scope, signal, whole, rows, vectors, unsteady)
-        return cls(scope, begin, end, dict(slices), {size: tuple(v) for size, v in volume}, series)
+        sampled = None if exchanges is None else Exchanges.load(exchanges)
+        return cls(scope, begin, end, dict(slices), {size: tuple(v) for size, v in volume}, series, sampled)
 
 
 def mismatch(reference: ScopeReference, signals: Mapping[str, Signal]) -> list[str]:
