@@ -160,16 +160,28 @@ def _paged(outcome: Outcome) -> None:
 @app.command()
 def check(
     config: Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="Configuration (YAML).")],
+    logs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="LOG", help="Files, folders, globs, -; or the folder of a replay.", show_default=False),
+    ] = None,
 ) -> None:
-    """Say all that is wrong with a configuration, each mistake with its line and key.
+    """Say all that is wrong with a configuration; of a LOG also which changes its rules would see, and how soon.
 
-    Exit: 0 nothing is wrong, 2 something is.
+    Nothing is kept. Exit: 0 nothing is wrong, 2 something is, or too little is in the LOG to say anything.
     """
     from monitor.app import make_engine  # noqa: PLC0415
     from monitor.config import load  # noqa: PLC0415
 
     with failures():
-        make_engine(load(config))  # as a replay makes it, with the model that it would load
+        settings = load(config)
+        if logs:
+            from monitor import check_command, outlook  # noqa: PLC0415
+
+            with progress() as show:
+                found = outlook.foresee(settings, logs, show)
+            check_command.show(found)
+        else:
+            make_engine(settings)  # as a replay makes it, with the model that it would load
     typer.echo(f"{config}: ok")
 
 

@@ -217,11 +217,15 @@ def _resume(pipeline: Pipeline) -> None:
         raise UsageError(str(error)) from None
 
 
+def settings_text(config: Config) -> str:
+    """What decides the results of a run, as a store remembers it; of the sources only how records are read."""
+    parts = {"store": True, "sources": {"__all__": {"kind", "paths", "max_record_bytes"}}, "reference": {"path"}}
+    return config.model_dump_json(by_alias=True, exclude=parts)  # type: ignore[arg-type]  # sets within, as it may be
+
+
 def _same_plan(store: Store, config: Config) -> None:
     """Refuse to go on with another configuration than the store was made with; remember it in a new one."""
-    # of the sources only what decides how records are read
-    parts = {"store": True, "sources": {"__all__": {"kind", "paths", "max_record_bytes"}}, "reference": {"path"}}
-    text = config.model_dump_json(by_alias=True, exclude=parts)  # type: ignore[arg-type]  # sets within, as it may be
+    text = settings_text(config)
     known = store.meta().get("configuration")
     if known is not None and known != text:
         changed = [key for key, value in json.loads(text).items() if json.loads(known).get(key) != value]

@@ -57,8 +57,8 @@ _FEW = 20.0
 _WORTH = 4.0
 """Deviance from which a stretch counts. Below it an e-value is less than e^2/_NONE, a ten-thousandth of what decides:
 leaving it out loses nothing and saves most of the work."""
-_POWER = 1.2816
-"""Normal quantile of the 90 % power that `detectable` stands for."""
+_POWER = 0.9
+"""The power that `detectable` stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,8 +284,10 @@ def _divergence(p: Floats, q: Floats) -> Floats:
     return np.asarray(special.xlogy(p, p / q) + special.xlogy(1 - p, (1 - p) / (1 - q)), np.float64)
 
 
-def shown_by(nulls: ShareNulls, rows: Ints, rate: Floats, known: float, slices: int) -> Floats:
-    """The log e-value that all but a tenth of stretches with these true rates exceed. Shape (P,).
+def shown_by(
+    nulls: ShareNulls, rows: Ints, rate: Floats, known: Floats | float, slices: Ints | int, *, power: float = _POWER
+) -> Floats:
+    """The log e-value that stretches with these true rates exceed with a probability of `power`. Shape (P,).
 
     Parameters
     ----------
@@ -295,14 +297,13 @@ def shown_by(nulls: ShareNulls, rows: Ints, rate: Floats, known: float, slices: 
     slices : over which they are spread evenly
 
     """
-    count = len(rows)
-    ages, many = np.full(count, slices), np.full(count, float(known))
-    _, _, variance = log_e_values(nulls, rows, rate, many, in_slice=many / slices, ages=ages)
-    grown = nulls.unit[rows] * nulls.going_on[rows, _AGE_CLASS[slices]]
-    noise = np.sqrt(rate * (1 - rate) * variance * (grown / known + 1 / nulls.known[rows]))
+    ages, many = np.broadcast_to(slices, rows.shape), np.broadcast_to(np.asarray(known, np.float64), rows.shape)
+    _, _, variance = log_e_values(nulls, rows, rate, many, in_slice=many / ages, ages=ages)
+    grown = nulls.unit[rows] * nulls.going_on[rows, _AGE_CLASS[ages]]
+    noise = np.sqrt(rate * (1 - rate) * variance * (grown / many + 1 / nulls.known[rows]))
     towards = np.sign(nulls.rate[rows] - rate)
-    least = rate + towards * np.minimum(_POWER * noise, np.abs(nulls.rate[rows] - rate))
-    found, _, _ = log_e_values(nulls, rows, np.clip(least, 0, 1), many, in_slice=many / slices, ages=ages)
+    least = rate + towards * np.minimum(special.ndtri(power) * noise, np.abs(nulls.rate[rows] - rate))
+    found, _, _ = log_e_values(nulls, rows, np.clip(least, 0, 1), many, in_slice=many / ages, ages=ages)
     return found
 
 

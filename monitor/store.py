@@ -174,12 +174,16 @@ class Store:
     def readings(self) -> Iterator[Reading]:
         return self._rows("select row from reading order by id", Reading)
 
+    def readings_of(self, signal: str, since: int) -> Iterator[Reading]:
+        """Those of one signal later than `since`."""
+        return self._rows("select row from reading where at > ? and signal = ? order by id", Reading, since, signal)
+
     def changes(self) -> Iterator[AlertChange]:
         return self._rows("select row from change order by id", AlertChange)
 
-    def _rows(self, query: str, kind: type[T]) -> Iterator[T]:
+    def _rows(self, query: str, kind: type[T], *of: object) -> Iterator[T]:
         decoder = msgspec.msgpack.Decoder(kind)
-        return (decoder.decode(row) for (row,) in self._db.execute(query))
+        return (decoder.decode(row) for (row,) in self._db.execute(query, of))
 
     def close(self) -> None:
         """Let go of the file. Idempotent."""

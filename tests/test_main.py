@@ -482,6 +482,131 @@ def test_a_backtest_says_what_would_have_been_paged_and_keeps_nothing(
     assert driftd("backtest", "-c", folder / "noisy.yaml", folder / "none.jsonl").code == 2
 
 
+# ---- what a log or a store says of what is to come ------------------------------------------------------------------
+
+WATCHFUL = NOISY + (
+    "- {name: Failing, signal: error, on: {value: rate, above: 0.2}, window: 12m, min_records: 50}\n"
+    "- {name: Slow, signal: latency_seconds, on: {value: quantile, q: 0.9, above: 9}, window: 12m}\n"
+)
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A configuration, a log whose records are units, and the folder of its replay."""
+    folder = tmp_path_factory.mktemp("watched")
+    config, path, out = folder / "watchful.yaml", folder / "log.jsonl", folder / "out"
+    config.write_text(WATCHFUL)
+    records = [record(n, latency_seconds=1 + n % 7, status="ok" if n % 9 else "bad") for n in range(900)]
+    path.write_bytes(b"\n".join(records) + b"\n")
+    command = [sys.executable, "-m", "monitor", "replay", "-c", str(config), "--out", str(out), str(path)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 1
+    return config, path, out
+
+
+def test_check_says_of_a_log_and_of_a_store_what_would_be_seen_and_keeps_nothing(
+    tmp_path: Path, watched: tuple[Path, Path, Path], driftd: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, path, out = watched
+
+    def files() -> dict[Path, int]:
+        found = [file for file in path.parent.rglob("*") if not file.name.endswith(("-shm", "-wal"))]  # SQLite's own
+        return {file: file.stat().st_mtime_ns for file in found if file.is_file()}
+
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before = files()
+    of_log, of_store, of_file = (driftd("check", "-c", config, log) for log in (path, out, out / "driftd.db"))
+    assert of_log.code == 0, of_log.err
+    assert of_log == of_store == of_file
+    assert files() == before
+    assert not list(tmp_path.iterdir())
+    *lines, last = of_log.out.splitlines()
+    assert last == f"{config}: ok"
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(map(str.rstrip, lines))
+    for row in (
+        r"AnyDrift on bot: 6 records a minute",
+        r"signal +kind +matters +12m +half in +double in",
+        r"error +rate +0\.028 +\S+ +not in 8h32m +\S.*",
+        r"prompt_language +category +0\.05 +0\.2\d +7\d0 in 2h\S* +4\dm",
+        r"Busy: count above 5 in 12m, at the latest after 14m",
+        r"bot +volume +72 +5 +72",
+        r"bot +error +0\.111 +0\.278 +72",
+        r"bot +latency_seconds +7\S* +never below 100 +72",
+        r"all +12m +72 +24 +216",
+        r"SilentStream on bot: after 12m without a record",
+    ):
+        assert re.search(rf"(?m)^{row}$", text), row
+
+
+def test_check_says_what_a_signal_lacks(tmp_path: Path, driftd: Run) -> None:
+    path, config = tmp_path / "log.jsonl", tmp_path / "driftd.yaml"
+    path.write_bytes(b"\n".join(record(3 * number) for number in range(200)) + b"\n")
+    config.write_text(CONFIG.replace("2h", "72m"))
+    done = driftd("check", "-c", config, path)
+    assert done.code == 0
+    assert "lacks 240 units in the reference: it has 144" in " ".join(done.out.split())
+
+
+UNTOLD = {
+    "no such log": ({}, CONFIG, "none.jsonl", "none.jsonl does not exist"),
+    "an empty log": ({"a.jsonl": b""}, CONFIG, "a.jsonl", "there is no record that counts (the log is empty)"),
+    "a log of rejects": ({"a.jsonl": b"{\n"}, CONFIG, "a.jsonl", "no record that counts (unparseable 1)"),
+    "a log too short to learn": (
+        {"a.jsonl": log()},
+        CONFIG,
+        "a.jsonl",
+        "there is no reference that windows are held against; the log ends at 2026-11-02T00:17:00.000Z",
+    ),
+    "a reference too short": (
+        {"a.jsonl": log()},
+        "windows: [12m]\nreference: {until: 2026-11-02T00:05:00Z}\n",
+        "a.jsonl",
+        "too short for a window of 12m",
+    ),
+    "a mistake": ({"a.jsonl": log()}, "windows: [soon]\n", "a.jsonl", "driftd.yaml:1"),
+}
+
+
+@pytest.mark.parametrize("name", UNTOLD)
+def test_check_says_why_it_can_say_nothing_of_a_log(name: str, tmp_path: Path, config: Path, driftd: Run) -> None:
+    files, text, path, message = UNTOLD[name]
+    for file, data in files.items():
+        (tmp_path / file).write_bytes(data)
+    config.write_text(text)
+    done = driftd("check", "-c", config, tmp_path / path)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+
+
+def test_check_refuses_a_store_that_was_made_otherwise_or_is_not_alone(
+    tmp_path: Path, replayed: tuple[Path, Result], driftd: Run
+) -> None:
+    out, config = replayed[0], tmp_path / "other.yaml"
+    config.write_text(NOISY.replace("12m", "10m"))
+    done = driftd("check", "-c", config, out)
+    assert (done.code, done.out) == (2, "")
+    assert "made with another configuration (windows changed)" in done.err
+    assert driftd("check", "-c", config, out, out.parent / "log.jsonl").code == 2
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "driftd.db").write_bytes(b"no database at all")
+    assert driftd("check", "-c", config, tmp_path / "broken").code == 3
+
+
+def test_check_of_a_store_takes_other_rules_budgets_and_what_matters(
+    tmp_path: Path, watched: tuple[Path, Path, Path], driftd: Run
+) -> None:
+    out, config = watched[2], tmp_path / "other.yaml"
+    config.write_text(
+        CONFIG.replace("2h", "72m").replace("embedding: false", "embedding: false, matters: {response_chars: 0.5}")
+        + "false_alarms: {at_most: 100, per: 1d}\nrules:\n- {name: Chars, signal: response_chars, on: drift, for: 1h}\n"
+    )
+    done = driftd("check", "-c", config, out)
+    assert done.code == 0
+    assert re.search(r"(?m)^response_chars +numeric +0\.5 ", done.out)
+    assert "AnyDrift" not in done.out
+
+
 def test_status_says_what_was_counted(replayed: tuple[Path, Result], driftd: Run) -> None:
     out, _ = replayed
     for place in (out, out / "driftd.db"):

@@ -25,17 +25,21 @@ def lacking(size: int, units: int, reference_units: float, detectable: float | N
     if reference_units < LEAST_REFERENCE_UNITS:
         return f"{LEAST_REFERENCE_UNITS} units in the reference: it has {reference_units:.0f}"
     if units < LEAST_UNITS:
-        more = f", about {_rounded(size * (LEAST_UNITS / units - 1))} more at this traffic" if units else ""
+        more = f", about {rounded(size * (LEAST_UNITS / units - 1))} more at this traffic" if units else ""
         return f"{LEAST_UNITS} units in the window: it has {units}{more}"
     if detectable is None:
         return "more units in the window: it would have seen no change of this signal"
     if detectable <= matters:
         return "values frequent enough to be compared: most of the reference's are rare"
-    more = _rounded(size * ((detectable / matters) ** 2 - 1))
+    more = rounded(size * ((detectable / matters) ** 2 - 1))
     return f"about {more} more at this traffic, to see a change of {matters:.3g}: this window sees {detectable:.3g}"
 
 
-def _rounded(milliseconds: float) -> str:
-    """A duration to a tenth or better, upwards."""
+def rounded(milliseconds: float) -> str:
+    """A duration to a tenth or better, upwards.
+
+    >>> rounded(154_000_000), rounded(75_000)
+    ('1d19h', '1m15s')
+    """
     unit = next((unit for unit in (DAY, HOUR, MINUTE) if milliseconds >= 10 * unit), SECOND)
     return format_duration(math.ceil(round(milliseconds / unit, 6)) * unit)

@@ -53,6 +53,31 @@ def measure(summary: AnySummary, what: Measure, q: float | None = None) -> Measu
     return Measured(mean, mean - error, mean + error)
 
 
+def passed_from(
+    summary: AnySummary, what: Measure, level: float, units: float, *, above: bool, q: float | None = None
+) -> float:
+    """What a window of so many units must show for its bound to pass a level: the inverse of `measure`.
+
+    A mean or a rate; of a quantile the share of the records that lie beyond the level; a count is the level itself.
+    The spread of a mean is taken from `summary`, that of what is usual.
+
+    >>> from monitor.summaries import Counts, Rate
+    >>> round(passed_from(Rate(Counts()), "rate", 0.02, 7200, above=True), 4)
+    0.0227
+    """
+    if what == "count":
+        return level
+    sign = 1 if above else -1
+    if what == "rate" or not isinstance(summary, Numeric):  # Wilson's bounds are those rates that a score test leaves
+        return level + sign * _ONE_SIDED * float(np.sqrt(level * (1 - level) / units))
+    if what == "quantile":
+        part = 0.5 if q is None else q
+        return (1 - part if above else part) + _ONE_SIDED * float(np.sqrt(part * (1 - part) / units))
+    values = grid_values(summary.scale)[summary.cells.keys]
+    spread = float(summary.cells.mass @ (values - float(summary.mean or 0.0)) ** 2) / max(summary.n, 1)
+    return level + sign * _ONE_SIDED * float(np.sqrt(spread / units))
+
+
 def _wilson(rate: float, units: float) -> Measured:
     centre = (rate + _ONE_SIDED**2 / (2 * units)) / (1 + _ONE_SIDED**2 / units)
     spread = np.sqrt(rate * (1 - rate) / units + _ONE_SIDED**2 / (4 * units**2))

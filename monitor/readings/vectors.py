@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 import numpy as np
 
-from monitor.calibration import FEW_SLICES, SUPPORTED, NullTerms, needed_shift, stack_terms, tail
+from monitor.calibration import FEW_SLICES, SUPPORTED, NullMoments, NullTerms, needed_shift, stack_terms, tail
 from monitor.distances import DISTANCES
 from monitor.model import Flags, Floats, Ints, Scope
 from monitor.readings.effects import window_counts
@@ -36,7 +36,7 @@ _MOST = 1e12
 """Evidence counts up to this, beyond what any threshold asks for, so that it is gone soon after the change is."""
 _TELLS = 20.0
 """Evidence above which a block counts to the stretch that changed."""
-_GOING_ON: Floats = np.array([np.mean([length > age for length in BLOCKS]) for age in range(SLICES, -1, -1)])
+GOING_ON: Floats = np.array([np.mean([length > age for length in BLOCKS]) for age in range(SLICES, -1, -1)])
 """Part of the chains that ended so many slices ago, the last of them now, whose next block has not ended."""
 
 
@@ -48,6 +48,31 @@ def e_value(p_value: Floats) -> Floats:
     """
     found: Floats = _POWER * np.maximum(p_value, SUPPORTED) ** (_POWER - 1)
     return found
+
+
+def cautious(terms: NullTerms) -> NullTerms:
+    """The null of a block that goes with others.
+
+    The covariance of several differences from one reference is at most that of independent ones from references that
+    are as many times as uncertain.
+    """
+    of_reference = {name: _TOGETHER * getattr(terms, name) for name in ("lag_weights", "inverse", "shared")}
+    return replace(terms, **of_reference)
+
+
+def smallest_shift(block: NullMoments, threshold: Floats) -> Floats:
+    """The shift of mean features that a window shows with 90 % power: its shorter blocks pass together. Shape (S,).
+
+    Parameters
+    ----------
+    block : cautious moments of such a block
+    threshold : p-value at which each series decides
+
+    """
+    blocks = SLICES // BLOCKS[0]
+    each = np.exp(np.log(len(BLOCKS) ** blocks / threshold) / blocks)  # evidence that each block must bring
+    wanted = np.maximum((_POWER / each) ** (1 / (1 - _POWER)), SUPPORTED)
+    return np.sqrt(needed_shift(wanted, block))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +177,11 @@ class VectorTable:
         far = np.sqrt(self.far.max(axis=1))
         far = np.where(far > 0, far, np.nan)
         counts = window_counts(self.series, window)
-        blocks = SLICES // BLOCKS[0]
-        each = np.exp(np.log(len(BLOCKS) ** blocks / threshold) / blocks)  # evidence that each block must bring
-        wanted = np.maximum((_POWER / each) ** (1 / (1 - _POWER)), SUPPORTED)
         p_values = self.p_values()
         return Embedded(
             p_values,
             np.sqrt(np.maximum(squared - moments.trace, 0)) / far,
-            np.sqrt(needed_shift(wanted, self.units.moments(self._cautious(terms), BLOCKS[0]))) / far,
+            smallest_shift(self.units.moments(cautious(terms), BLOCKS[0]), threshold) / far,
             np.sqrt(squared),
             np.sqrt(moments.trace),
             np.array([found.n for found in counts], np.int64),
@@ -173,16 +195,6 @@ class VectorTable:
             self._stacked = stack_terms([reference.vectors[self.size].terms for reference in self.series])
         return self._stacked
 
-    @staticmethod
-    def _cautious(terms: NullTerms) -> NullTerms:
-        """The null of a block that goes with others.
-
-        The covariance of several differences from one reference is at most that of independent ones from references
-        that are as many times as uncertain.
-        """
-        of_reference = {name: _TOGETHER * getattr(terms, name) for name in ("lag_weights", "inverse", "shared")}
-        return replace(terms, **of_reference)
-
     def _squared(self, last: int) -> Floats:
         """Squared distance of the mean features of the last slices from the reference's; 0 where there are none."""
         weights = self.units.weights(last)
@@ -192,9 +204,9 @@ class VectorTable:
 
     def _weigh(self) -> None:
         """Evidence of the chains that end with the newest slice."""
-        cautious, newest = self._cautious(self._terms()), np.zeros(len(self.series))
+        terms, newest = cautious(self._terms()), np.zeros(len(self.series))
         for length in BLOCKS:
-            p_value = self._p_values(cautious, length)
+            p_value = self._p_values(terms, length)
             counts = (self.units.weights(length).sum(axis=1) > 0) & (self.apart >= length)
             before = self.ended[:, SLICES - length]
             chains = np.where(counts, (1 + before) * e_value(p_value), 0) / len(BLOCKS)
@@ -212,7 +224,7 @@ class VectorTable:
 
     def p_values(self) -> Floats:
         """One over the evidence of all chains, those that wait for their next block to end among them, at most 1."""
-        return 1 / np.maximum(self.ended @ _GOING_ON, 1)
+        return 1 / np.maximum(self.ended @ GOING_ON, 1)
 
     def since(self) -> Ints:
         """The slices that are likeliest to hold all of a change. Shape (S,).
@@ -226,7 +238,7 @@ class VectorTable:
             spread = np.sqrt(np.maximum(2 * null.square, 1e-300))
             beyond[:, last - 1] = np.where(squared > 0, (squared - null.trace) / spread, 0)
         inside = beyond.argmax(axis=1) + 1
-        place = (self.ended * _GOING_ON).argmax(axis=1)
+        place = (self.ended * GOING_ON).argmax(axis=1)
         chain = self.lengths[np.arange(len(place)), place] + SLICES - place
         reaches_back = (inside == SLICES) & (chain >= 2 * SLICES)  # its first block may hold much from before
         return np.asarray(np.where(reaches_back, chain, inside), np.int64)
