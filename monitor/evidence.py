@@ -54,6 +54,10 @@ _FAR = 96
 """Lags to which a correlation that the last lags show is taken to go on, as it falls."""
 _FEW = 20.0
 """Expected successes below which the reference does not say how units differ within a slice."""
+_Z = 1.96
+"""Normal quantile of a 95 % interval; Student's is Cornish and Fisher's series of it."""
+_LESS_FREE = 0.5
+"""Part of the degrees of freedom of an excess that it has where slices go on like each other, as simulation shows."""
 _WORTH = 4.0
 """Deviance from which a stretch counts. Below it an e-value is less than e^2/_NONE, a ten-thousandth of what decides:
 leaving it out loses nothing and saves most of the work."""
@@ -77,6 +81,8 @@ class ShareNulls:
     """By how much the units' part of a stretch's variance grows because units lie in several of its slices."""
     excess: Floats
     """Estimate of the excess for each age."""
+    freedom: Floats
+    """Degrees of freedom of that, for each age."""
     log_weights: Floats
     """Posterior log weight of each excess for each age."""
 
@@ -89,13 +95,13 @@ def join_nulls(parts: Sequence[ShareNulls]) -> ShareNulls:
     return ShareNulls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ShareNulls)))
 
 
-def share_nulls(slices: ReferenceSlices, yes: Flags) -> ShareNulls:
+def share_nulls(slices: ReferenceSlices, yes: Flags | Floats) -> ShareNulls:
     """The nulls of some shares of one series.
 
     Parameters
     ----------
     slices : what the reference says, in r bins
-    yes : which bins make up each share, shape (S, r)
+    yes : which bins make up each share, or a value from 0 to 1 of each bin of which the mean is meant, shape (S, r)
 
     """
     chosen = yes.astype(np.float64).T
@@ -124,7 +130,7 @@ def share_nulls(slices: ReferenceSlices, yes: Flags) -> ShareNulls:
     between = np.maximum((lags * base[:, None] * BOTH_SIDES * slices.lag_weights).sum(axis=1), 0)
     weights = _weights(excess, freedom, going_on, base)
     known = 1 / np.maximum(of_mean + between, 1e-12)
-    return ShareNulls(mean, known, unit, base, going_on, np.maximum(excess, 0), weights)
+    return ShareNulls(mean, known, unit, base, going_on, np.maximum(excess, 0), freedom, weights)
 
 
 def _kernel(age: int, lags: int) -> Floats:
@@ -268,6 +274,21 @@ def log_e_values(
     return _log_sum(above) - np.log(len(_SIZES)) - _log_sum(below), deviance, usual_variance
 
 
+def variances(nulls: ShareNulls, rows: Ints, known: Floats, *, in_slice: Floats, ages: Ints) -> Floats:
+    """Variance of the share in stretches over rate (1 - rate), as the null has it; parameters as in `log_e_values`.
+
+    The excess is an estimate: the variance is larger by as much as makes a normal interval of 95 % one of Student's t
+    with the degrees of freedom of the whole (Welch and Satterthwaite).
+    """
+    age = _AGE_CLASS[ages]
+    by_units, each = nulls.unit[rows] * nulls.going_on[rows, age], nulls.base[rows] * in_slice
+    excess, going_on = nulls.excess[rows, age], nulls.going_on[rows, age]
+    found = by_units + excess * each
+    freedom = _LESS_FREE * nulls.freedom[rows, age] * (found / ((going_on + excess) * each)) ** 2
+    longer = 1 + (_Z**2 + 1) / (4 * freedom) + (5 * _Z**4 + 16 * _Z**2 + 3) / (96 * freedom**2)
+    return np.asarray(found / known * np.minimum(longer, 2) ** 2, np.float64)
+
+
 def _log_sum(terms: Sequence[Floats]) -> Floats:
     """Log of the sum of exponentials, always in one order, so that it does not depend on what else is computed."""
     most: Floats = np.maximum.reduce(terms)
@@ -310,7 +331,7 @@ def shown_by(
 def no_nulls() -> ShareNulls:
     """Those of no share."""
     scalars = (np.empty(0), np.empty(0), np.empty(0), np.empty(0))
-    by_age = (np.empty((0, len(_AGES))), np.empty((0, len(_AGES))))
+    by_age = (np.empty((0, len(_AGES))),) * 3
     return ShareNulls(*scalars, *by_age, np.empty((0, len(_AGES), len(_EXCESS))))
 
 
@@ -400,6 +421,13 @@ class Evidence:
         place = int(self.deviance[row].argmax())
         successes, units = self.sums[row, place, :2].tolist()
         return int(self.step_number[row] - self.births[row, place]), successes / units if units else float("nan")
+
+    def strongest_known(self, rows: Ints) -> tuple[Floats, Floats, Ints]:
+        """Of those stretches `known`, `in_slice` and `ages` as `variances` takes them. Shape (P,) each."""
+        place = self.deviance[rows].argmax(axis=1)
+        _, units, inverse, squares = self.sums[rows, place].T
+        inverse = np.maximum(inverse, 1e-300)
+        return units**2 / inverse, squares / inverse, self.step_number[rows] - self.births[rows, place]
 
     def recent(self, slices: int) -> Floats:
         """Log e-value of the longest stretch of at most so many slices. Shape (S,)."""

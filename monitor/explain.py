@@ -155,11 +155,12 @@ def _change(part: Moved) -> str:
     """Before and after, in the signal's own terms."""
     reading = part.reading
     if reading.kind == "category":
-        return "; ".join(_values(part.before, part.after)) or "values changed"
+        changed = "; ".join(_values(part.before, part.after)) or "values changed"
+        return f"{changed}, {_effect(reading)}" if reading.effect_low is not None else changed
     if reading.kind == "vector":
-        return f"at least {abs(reading.effect or 0.0):.0%} of the texts are unlike the reference's"
+        return f"at least {abs(reading.effect or 0.0):.0%} of the texts are unlike the reference's{_interval(reading)}"
     before, after = (_figure(value, reading) for value in (reading.reference_value, reading.value))
-    effect = "" if reading.effect is None else f", {reading.effect_unit} {reading.effect:+.3g}"
+    effect = "" if reading.effect is None else f", {_effect(reading)}"
     return f"{before} before, {after} now{effect}" + (f", by its {reading.moved}" if reading.moved else "")
 
 
@@ -175,6 +176,20 @@ def _origin(reading: Reading) -> str:
     if share > 1:
         return "; other prompts alone would have moved it further, other answers to the same prompts pull the other way"
     return "; it goes with other answers to the same prompts, other prompts pull the other way"
+
+
+def _effect(reading: Reading) -> str:
+    return f"{reading.effect_unit} {reading.effect or 0.0:+.3g}{_interval(reading)}"
+
+
+def _interval(reading: Reading) -> str:
+    """The 95 % interval of the effect; '' where there is none."""
+    low, high = reading.effect_low, reading.effect_high
+    if low is None and high is None:
+        return ""
+    scale, form, unit = {"rate": (100, "+.1f", " points"), "vector": (1, ".0%", "")}.get(reading.kind, (1, "+.3g", ""))
+    ends = ["any" if end is None else format(scale * end, form) for end in (low, high)]
+    return f" ({ends[0]} to {ends[1]}{unit}, 95 %)"
 
 
 def _figure(value: float | None, reading: Reading) -> str:

@@ -378,6 +378,10 @@ class Reading(msgspec.Struct, frozen=True):
     from_prompts_low: float | None = None
     from_prompts_high: float | None = None
     """Its 95 % interval."""
+    effect_low: float | None = None
+    """Lower end of a 95 % interval of `effect`, in its unit; None where there is no effect."""
+    effect_high: float | None = None
+    """Its upper end; None as well where nothing bounds it."""
 
     @property
     def scope(self) -> Scope:

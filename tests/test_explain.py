@@ -104,6 +104,20 @@ def test_many_signals_and_segments_are_counted_not_listed() -> None:
     assert lines[-1] == "and in 3 more segments"
 
 
+def test_effects_come_with_their_intervals() -> None:
+    def line(**other: Any) -> str:
+        return explain([Moved(reading(**other), 1.0)], [])
+
+    rate = line(effect_low=0.0712, effect_high=0.1088)
+    assert "12.0% now, difference of rates +0.09 (+7.1 to +10.9 points, 95 %) (" in rate
+    words = line(kind="numeric", effect=0.4, effect_unit="relative change", effect_low=0.25, effect_high=None)
+    assert "relative change +0.4 (+0.25 to any, 95 %) (" in words
+    language = line(kind="category", effect=0.3, effect_unit="total variation", effect_low=0.21, effect_high=0.34)
+    assert "values changed, total variation +0.3 (+0.21 to +0.34, 95 %) (" in language
+    topic = line(kind="vector", effect=0.08, effect_low=0.051, effect_high=0.112)
+    assert "at least 8% of the texts are unlike the reference's (5% to 11%, 95 %) (" in topic
+
+
 def test_what_is_unknown_is_said_to_be() -> None:
     longer = reading(kind="numeric", signal="response_words", value=80.0, reference_value=60.0, moved="upper tail")
     assert "60 before, 80 now, difference of rates +0.09, by its upper tail (" in explain([Moved(longer, 1.0)], [])

@@ -523,6 +523,11 @@ def test_evidence_goes_on_where_they_were_packed() -> None:
     assert here.p_value.tobytes() == there.p_value.tobytes()
     with pytest.raises(ValueError, match="other series"):
         Judge(SIZE, {}).shares.restore(watched.judge.shares.dump())
+    later = Judge(SIZE, {})
+    later.join(ScopeReference.load(watched.reference.dump()), watched.window)
+    later.restore(watched.judge.dump())
+    now = watched.number * LENGTH
+    assert watched.read() == {r.signal: r for r in later.read(now, watched.window, BUDGET, partial=False)}
 
 
 # ---- what was promised of detectable --------------------------------------------------------------------------------

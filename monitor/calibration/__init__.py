@@ -20,7 +20,16 @@ as a further chi-square in the denominator.
 """
 
 from monitor.calibration.budget import FalseAlarmSettings, Spending, decided, thresholds
-from monitor.calibration.tails import SUPPORTED, NullMoments, critical, needed_shift, null_moments, raised_lead, tail
+from monitor.calibration.tails import (
+    SUPPORTED,
+    NullMoments,
+    critical,
+    needed_shift,
+    null_moments,
+    raised_lead,
+    shift_ends,
+    tail,
+)
 from monitor.calibration.terms import (
     BOTH_SIDES,
     FEW_SLICES,
@@ -50,6 +59,7 @@ __all__ = [
     "null_moments",
     "null_terms",
     "raised_lead",
+    "shift_ends",
     "stack_terms",
     "tail",
     "thresholds",

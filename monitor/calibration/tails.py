@@ -15,6 +15,8 @@ SUPPORTED = 1e-6
 """Tail probabilities that simulation supports; readings below say so."""
 _POWER = 1.2816
 """Normal quantile of the 90 % power that `detectable` stands for."""
+_TWO_SIDED, _ABOVE = 1.96, 0.025
+"""Normal quantile of a 95 % interval, and the probability beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +191,18 @@ def needed_shift(p_value: Floats, null: NullMoments) -> Floats:
     half = beyond + slope / 2
     inside = half**2 - (beyond**2 - _POWER**2 * 2 * null.square)
     return np.maximum(half + np.sqrt(np.maximum(inside, 0)), 0)
+
+
+def shift_ends(statistic: Floats, null: NullMoments) -> tuple[Floats, Floats]:
+    """The 95 % interval of the d'Dd of the true change behind a statistic (normal approximation), from 0 on.
+
+    What a change adds to the mean and variance of the statistic is as in `needed_shift`; below stands the null's own
+    tail, which is skew, above the deviation that it would be normal with.
+    """
+    beyond, slope = statistic - null.trace, _TWO_SIDED**2 * 4 * null.lead
+    half = beyond + slope / 2
+    least = critical(np.full_like(statistic, _ABOVE), null) - null.trace
+    most = _TWO_SIDED**2 * 2 * null.square
+    low = half - np.sqrt(np.maximum(half**2 - (beyond**2 - least**2), 0))
+    high = half + np.sqrt(np.maximum(half**2 - (beyond**2 - most), 0))
+    return np.where(beyond > least, np.maximum(low, 0), 0), np.maximum(high, 0)

@@ -130,6 +130,7 @@ class Judge:
                 value=_number(found.effects.value[row]),
                 reference_value=_number(found.effects.reference_value[row]),
                 effect=_number(found.effects.effect[row]) if found.records[row] else None,
+                ends=(found.effects.low[row], found.effects.high[row]) if found.records[row] else None,
                 effect_unit=unit + " in the strongest stretch" * bool(found.stretching[row]),
                 p_value=float(found.p_value[row]) if found.records[row] else None,
                 threshold=float(threshold[row]),
@@ -161,6 +162,7 @@ class Judge:
                 value=_number(found.value[row]) if found.records[row] else None,
                 reference_value=_number(found.reference_value[row]) if found.records[row] else None,
                 effect=_number(found.effect[row]) if found.records[row] else None,
+                ends=(found.low[row], found.high[row]) if found.records[row] else None,
                 effect_unit=_UNITS_OF_EFFECT["vector"],
                 p_value=float(found.p_value[row]) if found.records[row] else None,
                 threshold=float(threshold[row]),
@@ -223,6 +225,7 @@ class Judge:
         units: int,
         detectable: float | None,
         since: int,
+        ends: tuple[float, float] | None,
         moved: str = "",
     ) -> Reading:
         lacks = ""
@@ -253,6 +256,8 @@ class Judge:
             lacks=lacks,
             moved=moved,
             changed_at=now - since * (self.size // SLICES) if verdict == "drift" else None,
+            effect_low=None if ends is None else _number(ends[0]),
+            effect_high=None if ends is None else _number(ends[1]),
         )
 
     def distances(self, window: Sequence[tuple[int, Slice]], wanted: set[Key]) -> dict[Key, dict[str, float | None]]:

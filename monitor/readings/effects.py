@@ -6,7 +6,7 @@ Numbers by deciles or by their mean, categories by total variation, rates by the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from monitor.model import Flags, Floats, Ints
+from monitor.readings.intervals import Z_DECILES, Uncertain, of_differences, of_ratios, of_total_variation, share_bounds
 from monitor.reference import SeriesReference
 from monitor.summaries import Category
 from monitor.summaries.counts import distinct_over
@@ -52,6 +53,24 @@ class Shape:
     @cached_property
     def mean(self) -> float:
         return float(self.dense @ grid_values(self.reference.signal.scale)) / max(self.reference.n, 1)
+
+    @cached_property
+    def bin_means(self) -> Floats:
+        """Mean of the values in each bin, 0 in one without any. Shape (bins,)."""
+        bins = self.reference.place(np.arange(len(self.dense)))
+        records = np.bincount(bins, self.dense, minlength=self.reference.bins)
+        values = np.bincount(bins, self.dense * grid_values(self.reference.signal.scale), self.reference.bins)
+        return values / np.maximum(records, 1)
+
+    @cached_property
+    def spread(self) -> float:
+        """Variance of scores over what it would be if all were 0 or 1; 0 where they are all alike."""
+        return _spread(self.dense / max(self.reference.n, 1), grid_values(self.reference.signal.scale))
+
+    @cached_property
+    def spread_of_bins(self) -> float:
+        """The same of the means of bins."""
+        return _spread(self.record_shares, self.bin_means)
 
     @cached_property
     def record_shares(self) -> Floats:
@@ -105,13 +124,45 @@ class Shape:
         return shares, possible * mean
 
 
+def _spread(weights: Floats, values: Floats) -> float:
+    mean = float(weights @ values)
+    most = mean * (1 - mean)
+    return float(weights @ (values - mean) ** 2) / most if most > 0 else 0.0
+
+
 def deciles(dense: Floats, scale: str) -> Floats:
     """The nine deciles of counts on a grid, to the width of a cell. Shape (S, cells) -> (S, 9); NaN where empty."""
-    running = np.cumsum(dense, axis=1)
-    total = running[:, -1:]
-    values = grid_values("log" if scale == "log" else "unit")
-    at = np.stack([(running >= q * total).argmax(axis=1) for q in _DECILES], axis=1)
-    return np.where(total > 0, values[at], np.nan)
+    return _deciles(np.cumsum(dense, axis=1), grid_values("log" if scale == "log" else "unit"))
+
+
+def _deciles(running: Floats, values: Floats) -> Floats:
+    found = np.stack([_quantiles(running, np.full(len(running), q), values) for q in _DECILES], axis=1)
+    return np.where(running[:, -1:] > 0, found, np.nan)
+
+
+def _quantiles(running: Floats, shares: Floats, values: Floats) -> Floats:
+    """The value at or below which `shares` of the records of each row lie, given their running sums. Shape (S,)."""
+    found: Floats = values[(running >= (shares * running[:, -1])[:, None]).argmax(axis=1)]
+    return found
+
+
+def decile_ends(shape: Shape, rate: Floats, variance: Floats) -> Floats:
+    """The interval of each decile of a reference on the log grid, above 0 as what it is a divisor of. Shape (9, 2).
+
+    Parameters
+    ----------
+    rate, variance : of some shares of its units, and over rate (1 - rate)
+
+    """
+    low, high = share_bounds(_DECILES, np.interp(_DECILES, rate, variance))
+    running = np.broadcast_to(np.cumsum(shape.dense), (len(_DECILES), len(shape.dense)))
+    ends = _between(running, low, high, grid_values("log"))
+    return np.maximum(np.stack(ends, axis=1), _least_positive(shape.deciles[None]))
+
+
+def _between(running: Floats, low: Floats, high: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """The quantiles at two shares; infinite where the higher one is that of all records."""
+    return _quantiles(running, low, values), np.where(high < 1, _quantiles(running, high, values), np.inf)
 
 
 def _least_positive(deciles_: Floats) -> Floats:
@@ -213,44 +264,84 @@ class Effects:
     """Numbers on a log scale: which decile moved most."""
     moved: NDArray[np.object_]
     """Numbers: what of the distribution moved, see `moved_part`; categories: the value whose share moved most."""
+    low: Floats
+    """Ends of the 95 % interval of `effect`, which may be infinite."""
+    high: Floats
+
+    def put(self, rows: Ints, part: Effects) -> None:
+        """Put the effects of some series in their places."""
+        for of in fields(Effects):
+            getattr(self, of.name)[rows] = getattr(part, of.name)
 
 
-def numeric_effects(shapes: Sequence[Shape], counts: Sequence[Gathered]) -> Effects:
+def no_effects(count: int) -> Effects:
+    """Those of windows that hold nothing."""
+    value, usual, low, high = np.full((4, count), np.nan)
+    names = np.full(count, "", np.object_)
+    return Effects(value, usual, np.zeros(count), np.zeros(count, np.int64), names, low, high)
+
+
+def numeric_effects(shapes: Sequence[Shape], counts: Sequence[Gathered], known: Sequence[Uncertain]) -> Effects:
     """Numbers: by the decile that moved most, in parts of it, or of scores by the mean."""
     count = len(shapes)
-    value, reference_value = np.full(count, np.nan), np.full(count, np.nan)
-    effect, decile, moved = np.zeros(count), np.zeros(count, np.int64), np.full(count, "", np.object_)
-    for scale in ("log", "unit"):
+    found = no_effects(count)
+    for scale, effects in (("log", _amount_effects), ("unit", _score_effects)):
         rows = np.array([i for i, s in enumerate(shapes) if s.reference.signal.scale == scale], np.int64)
-        if not len(rows):
-            continue
-        dense = dense_counts([counts[i] for i in rows], scale)
-        n = dense.sum(axis=1)
-        found, usual = deciles(dense, scale), np.stack([shapes[i].deciles for i in rows])
-        moved[rows] = moved_part(_apart(found, usual, scale))
-        if scale == "unit":
-            value[rows] = np.where(n > 0, dense @ grid_values("unit") / np.maximum(n, 1), np.nan)
-            reference_value[rows] = [shapes[i].mean for i in rows]
-            effect[rows] = np.where(n > 0, value[rows] - reference_value[rows], 0)
-        else:
-            change = np.where(n[:, None] > 0, (found - usual) / np.maximum(usual, _least_positive(usual)), 0)
-            decile[rows] = np.abs(change).argmax(axis=1)
-            effect[rows] = change[np.arange(len(rows)), decile[rows]]
-            value[rows], reference_value[rows] = found[:, 4], usual[:, 4]
-    return Effects(value, reference_value, effect, decile, moved)
+        if len(rows):
+            mine = rows.tolist()
+            dense = dense_counts([counts[i] for i in mine], scale)
+            found.put(rows, effects([shapes[i] for i in mine], dense, [known[i] for i in mine]))
+    return found
 
 
-def rate_effects(shapes: Sequence[Shape], counts: Sequence[Gathered]) -> Effects:
+def _amount_effects(shapes: Sequence[Shape], dense: Floats, known: Sequence[Uncertain]) -> Effects:
+    running, values = np.cumsum(dense, axis=1), grid_values("log")
+    found, usual = _deciles(running, values), np.stack([shape.deciles for shape in shapes])
+    divisor, some = np.maximum(usual, _least_positive(usual)), running[:, -1] > 0
+    change = np.where(some[:, None], (found - usual) / divisor, 0)
+    decile = np.abs(change).argmax(axis=1)
+    at, q = (np.arange(len(shapes)), decile), _DECILES[decile]
+    variance = np.array([np.interp(share, one.rate, one.here) for share, one in zip(q, known, strict=True)])
+    low, high = share_bounds(q, variance, np.array([max(one.z, Z_DECILES) for one in known]))
+    ends = np.stack([one.ends[place] for one, place in zip(known, decile.tolist(), strict=True)])
+    ratios = of_ratios(np.where(some, found[at], 1), *_between(running, low, high, values), divisor[at], ends)
+    least, most = (ratio - usual[at] / divisor[at] for ratio in ratios)
+    moved = np.array(moved_part(_apart(found, usual, "log")), np.object_)
+    return Effects(found[:, 4], usual[:, 4], change[at], decile, moved, least, most)
+
+
+def _score_effects(shapes: Sequence[Shape], dense: Floats, known: Sequence[Uncertain]) -> Effects:
+    running, values = np.cumsum(dense, axis=1), grid_values("unit")
+    n = running[:, -1]
+    value = np.where(n > 0, dense @ values / np.maximum(n, 1), np.nan)
+    usual = np.array([shape.mean for shape in shapes])
+    # The null knows how means of bins vary; how values do, and now, is in the counts.
+    most, squares = value * (1 - value), dense @ values**2 / np.maximum(n, 1)
+    before = np.array([shape.spread for shape in shapes])
+    now = np.where(most > 0, (squares - value**2) / np.where(most > 0, most, 1), before)
+    of_bins, z = np.array([shape.spread_of_bins or 1.0 for shape in shapes]), np.array([one.z for one in known])
+    here, there = np.array([(one.here[0], one.there[0]) for one in known]).T / of_bins
+    low, high = of_differences(value, usual, here * now, there * before, z)
+    apart = _apart(_deciles(running, values), np.stack([shape.deciles for shape in shapes]), "unit")
+    moved, nothing = np.array(moved_part(apart), np.object_), np.zeros(len(shapes), np.int64)
+    return Effects(value, usual, np.where(n > 0, value - usual, 0), nothing, moved, low, high)
+
+
+def rate_effects(shapes: Sequence[Shape], counts: Sequence[Gathered], known: Sequence[Uncertain]) -> Effects:
     """Rates: by their difference."""
     n = np.array([found.n for found in counts], np.float64)
     yes = np.array([float(found.counts[found.keys > 0].sum()) for found in counts])
     usual = np.array([float(shape.record_shares[1]) for shape in shapes])
     value = np.where(n > 0, yes / np.maximum(n, 1), np.nan)
-    nothing = np.zeros(len(shapes), np.int64)
-    return Effects(value, usual, np.where(n > 0, value - usual, 0), nothing, np.full(len(shapes), "", np.object_))
+    here, there = (np.array([getattr(one, name)[0] for one in known]) for name in ("here", "there"))
+    low, high = of_differences(value, usual, here, there, np.array([one.z for one in known]))
+    nothing, names = np.zeros(len(shapes), np.int64), np.full(len(shapes), "", np.object_)
+    return Effects(value, usual, np.where(n > 0, value - usual, 0), nothing, names, low, high)
 
 
-def category_effects(shapes: Sequence[Shape], cells: Sequence[Flags], counts: Sequence[Gathered]) -> Effects:
+def category_effects(
+    shapes: Sequence[Shape], cells: Sequence[Flags], counts: Sequence[Gathered], known: Sequence[Uncertain]
+) -> Effects:
     """Categories: by total variation between the values that are watched and all others as one.
 
     Parameters
@@ -258,21 +349,21 @@ def category_effects(shapes: Sequence[Shape], cells: Sequence[Flags], counts: Se
     cells : which bins make up each of those, shape (values, bins)
 
     """
-    count = len(shapes)
-    value, usual, effect = np.full(count, np.nan), np.full(count, np.nan), np.zeros(count)
-    moved = np.full(count, "", np.object_)
-    for row, (shape, yes, found) in enumerate(zip(shapes, cells, counts, strict=True)):
-        if not found.n:
-            continue
-        reference = shape.reference
+    result = no_effects(len(shapes))
+    some, sides = [row for row, found in enumerate(counts) if found.n], []
+    for row in some:
+        reference, yes, found = shapes[row].reference, cells[row], counts[row]
         here = yes @ np.bincount(reference.place(found.keys), found.counts, minlength=reference.bins) / found.n
-        there = yes @ shape.record_shares
+        there = yes @ shapes[row].record_shares
+        sides.append((here, there))
         most = int(np.abs(here - there).argmax())
-        effect[row] = np.abs(here - there).sum() / 2
-        value[row], usual[row] = here[most], there[most]
+        result.effect[row] = np.abs(here - there).sum() / 2
+        result.value[row], result.reference_value[row] = here[most], there[most]
         if here[most] != there[most]:
-            moved[row] = named_value(reference, yes[most])
-    return Effects(value, usual, effect, np.zeros(count, np.int64), moved)
+            result.moved[row] = named_value(reference, yes[most])
+    if some:
+        result.low[some], result.high[some] = of_total_variation(sides, [known[row] for row in some])
+    return result
 
 
 def named_value(reference: SeriesReference, yes: Flags) -> str:

@@ -17,17 +17,20 @@ import msgspec
 import numpy as np
 
 from monitor.calibration import decided
-from monitor.evidence import STARTS, SUMS, Evidence, ShareNulls, no_nulls, share_nulls, shown_by
+from monitor.evidence import STARTS, SUMS, Evidence, ShareNulls, join_nulls, no_nulls, share_nulls, shown_by, variances
 from monitor.model import Flags, Floats, Ints, Scope
 from monitor.readings.effects import (
     Effects,
     Gathered,
     Shape,
     category_effects,
+    decile_ends,
+    no_effects,
     numeric_effects,
     rate_effects,
     window_counts,
 )
+from monitor.readings.intervals import Z_STRETCH, Uncertain, Z, of_differences
 from monitor.readings.packing import packed_names, packed_rows, rows_but
 from monitor.reference import SeriesReference
 from monitor.windows import SLICES, Slice
@@ -42,6 +45,8 @@ _CHANGES: Floats = np.geomspace(0.001, 0.95, 100)
 """Changes of a share that are tried for the smallest that would have shown."""
 _LADDER = 8
 """Sizes of windows, to an octave, for which that is worked out."""
+_UNKNOWN = 1e12
+"""Variance of a share of no units, over rate (1 - rate)."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,22 @@ class Watched:
         """Of two complementary shares one says all."""
         yes = self.yes[-1:] if len(self.yes) == 2 and self.reference.signal.kind == "category" else self.yes
         return share_nulls(self.reference.slices[self.size], yes)
+
+    @cached_property
+    def effect_nulls(self) -> ShareNulls:
+        """What the interval of the effect follows from: of scores the null of their mean, of others that of `nulls`."""
+        rows, signal = self.reference.slices[self.size], self.reference.signal
+        if signal.kind == "numeric" and signal.scale == "unit":
+            return share_nulls(rows, self.shape.bin_means[None])
+        return self.nulls if len(self.nulls) else share_nulls(rows, np.zeros((1, self.reference.bins)))
+
+    @cached_property
+    def ends(self) -> Floats:
+        """Amounts: the interval of each decile of the reference. Shape (9, 2)."""
+        signal, nulls = self.reference.signal, self.effect_nulls
+        if signal.kind != "numeric" or signal.scale != "log":
+            return np.empty((0, 2))
+        return decile_ends(self.shape, nulls.rate, 1 / nulls.known)
 
     def shares(self, found: Slice) -> tuple[Floats, float, float] | None:
         """Share of the units of a slice in each of `nulls`, units in all and units scored; None without records."""
@@ -174,9 +195,6 @@ class Shares:
     """Slices in the strongest stretch."""
 
 
-_COLUMNS = ("value", "reference_value", "effect", "decile", "moved")
-
-
 @dataclass(slots=True)
 class ShareTable:
     """All series of one window size that are watched by shares."""
@@ -185,6 +203,12 @@ class ShareTable:
     series: list[Watched] = field(default_factory=list)
     first: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
     """Of each series its first share, and at the end how many there are."""
+    effect_nulls: ShareNulls = field(default_factory=no_nulls)
+    """What the intervals of effects follow from."""
+    effect_first: list[int] = field(default_factory=lambda: [0])
+    """Of each series the first of them, and at the end how many there are."""
+    held: Floats = field(default_factory=lambda: np.zeros((0, SLICES, 2)))
+    """Units in all and units scored of the last twelve slices of each series, the newest last."""
     evidence: Evidence = field(default_factory=lambda: Evidence.begin(no_nulls()))
     drifting: Flags = field(default_factory=lambda: np.empty(0, np.bool_))
     """Decided, and not yet calm for a window."""
@@ -193,9 +217,14 @@ class ShareTable:
 
     def join(self, watched: Watched, window: Sequence[tuple[int, Slice]]) -> None:
         """Add a series, with the evidence of the slices that its window holds already."""
-        evidence, held = Evidence.begin(watched.nulls), dict(window)
-        for place in range(min(held, default=SLICES), SLICES):
-            evidence.step(*self._of_slice([watched], held.get(place)))
+        evidence, slices = Evidence.begin(watched.nulls), dict(window)
+        held = np.zeros((1, SLICES, 2))
+        for place in range(min(slices, default=SLICES), SLICES):
+            columns, held[:, place] = self._of_slice([watched], slices.get(place))
+            evidence.step(*columns)
+        self.held = np.concatenate([self.held, held])
+        self.effect_first.append(self.effect_first[-1] + len(watched.effect_nulls))
+        self.effect_nulls = join_nulls([self.effect_nulls, watched.effect_nulls])
         self.series.append(watched)
         self.evidence.join(evidence)
         self.first = np.append(self.first, self.first[-1] + len(watched.nulls))
@@ -204,20 +233,26 @@ class ShareTable:
     def push(self, found: Slice | None) -> None:
         """The next slice (None: without records)."""
         if self.series:
-            self.evidence.step(*self._of_slice(self.series, found))
+            columns, held = self._of_slice(self.series, found)
+            self.evidence.step(*columns)
+            self.held = np.concatenate([self.held[:, 1:], held[:, None]], axis=1)
 
     @staticmethod
-    def _of_slice(series: Sequence[Watched], found: Slice | None) -> Floats:
-        """Share of the units in each share of the series, units in all and units scored. Shape (3, shares)."""
+    def _of_slice(series: Sequence[Watched], found: Slice | None) -> tuple[Floats, Floats]:
+        """Share of the units in each share of the series, units in all and units scored, shape (3, shares).
+
+        With it the units of each series, in all and scored, shape (S, 2).
+        """
         columns = np.zeros((3, sum(len(watched.nulls) for watched in series)))
-        begin = 0
-        for watched in series:
+        held, begin = np.zeros((len(series), 2)), 0
+        for row, watched in enumerate(series):
             of_slice = None if found is None else watched.shares(found)
             mine = slice(begin, begin + len(watched.nulls))
             if of_slice is not None:
                 columns[0, mine], columns[1, mine], columns[2, mine] = of_slice
+                held[row] = of_slice[1:]
             begin = mine.stop
-        return columns
+        return columns, held
 
     def p_values(self) -> Floats:
         """Of each series, one over its evidence, at most 1. Shape (S,)."""
@@ -235,7 +270,7 @@ class ShareTable:
         """
         matters = np.array([watched.matters for watched in self.series])
         counts = window_counts([watched.reference for watched in self.series], window)
-        found = self._effects(np.arange(len(self.series)), counts)
+        found = self._effects(np.arange(len(self.series)), counts, np.full(len(self.series), SLICES))
         since, p_value = self._since(), self.p_values()
         beyond = p_value <= threshold
         stretching = beyond & ~self.drifting
@@ -257,16 +292,20 @@ class ShareTable:
             window_counts([self.series[row].reference], [part for part in window if part[0] >= SLICES - since[row]])[0]
             for row in short.tolist()
         ]
-        stretch = self._effects(short, parts)
-        for name in ("effect", "decile", "moved"):
+        stretch = self._effects(short, parts, since[short], Z_STRETCH)
+        for name in ("effect", "decile", "moved", "low", "high"):
             getattr(found, name)[short] = getattr(stretch, name)
         of_category = [self.series[row].reference.signal.kind == "category" for row in short.tolist()]
         for name in ("value", "reference_value"):  # those of the value that moved most
             getattr(found, name)[short[of_category]] = getattr(stretch, name)[of_category]
-        for row in rows.tolist():
-            if self.series[row].reference.signal.kind == "rate":
-                share = int(self.first[row])
-                found.effect[row] = self.evidence.strongest(share)[1] - self.evidence.nulls.rate[share]
+        rates = np.array([row for row in rows.tolist() if self.series[row].reference.signal.kind == "rate"], np.int64)
+        shares = self.first[rates]
+        rate = np.array([self.evidence.strongest(share)[1] for share in shares.tolist()])
+        known, in_slice, ages = self.evidence.strongest_known(shares)
+        usual, there = self.evidence.nulls.rate[shares], 1 / self.evidence.nulls.known[shares]
+        here = variances(self.evidence.nulls, shares, known, in_slice=in_slice, ages=ages)
+        found.effect[rates] = rate - usual
+        found.low[rates], found.high[rates] = of_differences(rate, usual, here, there, Z_STRETCH)
 
     def _since(self) -> Ints:
         """Slices in the strongest stretch of the strongest share of each series."""
@@ -279,26 +318,51 @@ class ShareTable:
 
     def _mean_log(self, of_shares: Floats) -> Floats:
         """Log of the mean over the shares of each series; -inf where it has none."""
-        parts = zip(self.first[:-1].tolist(), self.first[1:].tolist(), strict=True)
-        return np.array([_log_mean(of_shares[begin:end]) for begin, end in parts])
+        counts = np.diff(self.first)
+        found, some = np.full(len(counts), -np.inf), counts > 0
+        begins, counts = self.first[:-1][some], counts[some]
+        if len(begins):
+            most = np.maximum.reduceat(of_shares, begins)
+            shift = np.where(np.isfinite(most), most, 0.0)
+            sums = np.add.reduceat(np.exp(of_shares - np.repeat(shift, counts)), begins)
+            found[some] = np.where(sums > 0, shift + np.log(np.maximum(sums, 1e-300) / counts), -np.inf)
+        return found
 
-    def _effects(self, rows: Ints, counts: Sequence[Gathered]) -> Effects:
-        """Of the series at `rows`, by their kind."""
-        count = len(rows)
-        nothing, kinds = np.full(count, np.nan), [self.series[row].reference.signal.kind for row in rows.tolist()]
-        names = np.full(count, "", np.object_)
-        found = Effects(nothing, nothing.copy(), np.zeros(count), np.zeros(count, np.int64), names)
+    def _effects(self, rows: Ints, counts: Sequence[Gathered], ages: Ints, z: float = Z) -> Effects:
+        """Of the series at `rows` in their last slices, `ages` of them, by their kind."""
+        found, known = no_effects(len(rows)), self._uncertain(rows, ages, z)
+        kinds = [self.series[row].reference.signal.kind for row in rows.tolist()]
         for kind in sorted(set(kinds)):
             mine = np.flatnonzero([of == kind for of in kinds])
-            watched, parts = [self.series[rows[at]] for at in mine.tolist()], [counts[at] for at in mine.tolist()]
-            shapes = [one.shape for one in watched]
+            places = mine.tolist()
+            watched, parts = [self.series[rows[at]] for at in places], [counts[at] for at in places]
+            shapes, doubts = [one.shape for one in watched], [known[at] for at in places]
             if kind == "category":
-                part = category_effects(shapes, [one.yes for one in watched], parts)
+                found.put(mine, category_effects(shapes, [one.yes for one in watched], parts, doubts))
             else:
-                part = (numeric_effects if kind == "numeric" else rate_effects)(shapes, parts)
-            for name in _COLUMNS:
-                getattr(found, name)[mine] = getattr(part, name)
+                found.put(mine, (numeric_effects if kind == "numeric" else rate_effects)(shapes, parts, doubts))
         return found
+
+    def _uncertain(self, rows: Ints, ages: Ints, z: float) -> list[Uncertain]:
+        """How well the shares of some series are known from their last slices."""
+        last = np.arange(SLICES) >= SLICES - ages[:, None]
+        units, seen = np.moveaxis(self.held[rows], 2, 0)
+        squares = np.where(last & (seen > 0), units, 0) ** 2
+        total, inverse = np.sqrt(squares).sum(axis=1), (squares / np.maximum(seen, 1e-300)).sum(axis=1)
+        some = inverse > 0
+        inverse = np.where(some, inverse, 1.0)
+        places = [np.arange(*self.effect_first[row : row + 2]) for row in rows.tolist()]
+        of = np.repeat(np.arange(len(rows)), [len(mine) for mine in places])
+        flat, nulls = np.concatenate([np.empty(0, np.int64), *places]), self.effect_nulls
+        total, squares = np.where(some, total, 1.0), np.where(some, squares.sum(axis=1), 1.0)
+        known, in_slice = total**2 / inverse, squares / inverse
+        here = variances(nulls, flat, known[of], in_slice=in_slice[of], ages=ages[of])
+        here, there = np.where(some[of], here, _UNKNOWN), 1 / nulls.known
+        ends = np.cumsum([0, *map(len, places)]).tolist()
+        return [
+            Uncertain(nulls.rate[mine], here[begin:end], there[mine], z, self.series[row].ends)
+            for row, mine, begin, end in zip(rows.tolist(), places, ends[:-1], ends[1:], strict=True)
+        ]
 
     def _follow(self, decided: Flags, calm: Flags) -> None:
         """Remember decisions; after a calm window the evidence begins anew."""
@@ -330,14 +394,6 @@ class ShareTable:
 
     def _names(self) -> list[list[str | None]]:
         return packed_names([watched.reference for watched in self.series])
-
-
-def _log_mean(values: Floats) -> float:
-    """Log of the mean of exponentials; -inf of none."""
-    if not len(values):
-        return -np.inf
-    most = float(values.max())
-    return most + float(np.log(np.exp(values - most).mean())) if np.isfinite(most) else most
 
 
 def without(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:

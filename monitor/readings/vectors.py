@@ -16,7 +16,16 @@ from dataclasses import dataclass, field, replace
 import msgspec
 import numpy as np
 
-from monitor.calibration import FEW_SLICES, SUPPORTED, NullMoments, NullTerms, needed_shift, stack_terms, tail
+from monitor.calibration import (
+    FEW_SLICES,
+    SUPPORTED,
+    NullMoments,
+    NullTerms,
+    needed_shift,
+    shift_ends,
+    stack_terms,
+    tail,
+)
 from monitor.distances import DISTANCES
 from monitor.model import Flags, Floats, Ints, Scope
 from monitor.readings.effects import window_counts
@@ -82,6 +91,9 @@ class Embedded:
     p_value: Floats
     effect: Floats
     """Share of the records that must have been replaced, at least; NaN where no record is there to tell."""
+    low: Floats
+    """The 95 % interval of that."""
+    high: Floats
     detectable: Floats
     """The same for the smallest change that would have been seen."""
     value: Floats
@@ -178,9 +190,12 @@ class VectorTable:
         far = np.where(far > 0, far, np.nan)
         counts = window_counts(self.series, window)
         p_values = self.p_values()
+        low, high = shift_ends(squared, moments)
         return Embedded(
             p_values,
             np.sqrt(np.maximum(squared - moments.trace, 0)) / far,
+            np.sqrt(low) / far,
+            np.sqrt(high) / far,
             smallest_shift(self.units.moments(cautious(terms), BLOCKS[0]), threshold) / far,
             np.sqrt(squared),
             np.sqrt(moments.trace),

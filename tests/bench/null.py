@@ -136,11 +136,21 @@ class Traffic:
 _NORMAL_QUANTILES: Floats = special.ndtri(np.cumsum(_CATEGORIES)[:-1])
 
 
+Change = Callable[[Column, Ints], Column]
+"""Values, and the series of each, to what is measured in their place."""
+
+
 def slices_of(
-    traffic: Traffic, first: int, count: int, factor: float, change: Callable[[Column, Ints], Column] | None = None
+    traffic: Traffic,
+    first: int,
+    count: int,
+    factor: float,
+    change: Change | None = None,
+    *,
+    signal: Signal | None = None,
 ) -> list[Slice]:
-    """The next `count` slices of all series, from slice number `first` on; `change` (values, series) changes them."""
-    signal, length = SIGNALS[traffic.kind], SIZE // SLICES
+    """The next `count` slices of all series, from slice number `first` on; `change` changes their values."""
+    signal, length = signal or SIGNALS[traffic.kind], SIZE // SLICES
     groups, values, session = traffic.draw(count, factor)
     values = values if change is None else change(values, groups // count)
     found = summarise(signal, values, groups, traffic.series * count, session)
@@ -162,16 +172,16 @@ def scope_of(row: int) -> Scope:
     return Scope(f"{row:06d}")
 
 
-def learn(traffic: Traffic, judge: Judge) -> None:
+def learn(traffic: Traffic, judge: Judge, change: Change | None = None, signal: Signal | None = None) -> None:
     """Every series learns its reference from `slices` slices and joins the judge."""
     length, count = SIZE // SLICES, traffic.setting.slices
     learning = [Learning(scope_of(row), 0, count * length, [SIZE]) for row in range(traffic.series)]
     for first in range(0, count, SLICES):
-        for found in slices_of(traffic, first, SLICES, 1.0):
+        for found in slices_of(traffic, first, SLICES, 1.0, change, signal=signal):
             for one in learning:
                 one.take(SIZE, found)
     for one in learning:
-        judge.join(one.freeze({traffic.kind: SIGNALS[traffic.kind]}), [])
+        judge.join(one.freeze({traffic.kind: signal or SIGNALS[traffic.kind]}), [])
 
 
 @dataclass(frozen=True, slots=True)
