@@ -13,7 +13,7 @@ import msgspec
 
 from monitor.baselines import Baselines
 from monitor.model import Alert, AlertChange, AlertKey, Blob, Reading, Scope
-from monitor.readings import without
+from monitor.readings import arms, without
 from monitor.reference import ReferenceSettings
 from monitor.rules import rebaselined
 from monitor.settings import format_time
@@ -127,5 +127,10 @@ def _forget(held: Mapping[tuple[str, str], bytes], gone: Collection[tuple[Scope,
         Blob(table, key, without(data, gone))
         for (table, key), data in held.items()
         if table in {"evidence", "evidence_rolling"}
+    ]
+    evidence += [
+        Blob(table, key, arms.as_they_are(data, gone))
+        for (table, key), data in held.items()
+        if table == "evidence_arms"
     ]
     return [Blob("engine", "latest", msgspec.msgpack.encode(kept)), *evidence]

@@ -176,6 +176,17 @@ class Config(Settings):
         )
         return given
 
+    @pydantic.field_validator("streams")
+    @classmethod
+    def _known_arms(cls, given: StreamSettings) -> StreamSettings:
+        if "arms" in given.model_fields_set:
+            _refuse(
+                (("streams", "arms", number), f"streams.segments has no {label!r}{_suggestion(label, given.segments)}")
+                for number, label in enumerate(given.arms)
+                if label not in given.segments
+            )
+        return given
+
     @pydantic.field_validator("windows")
     @classmethod
     def _nested(cls, given: tuple[int, ...]) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ from monitor.model import (
     piece_key,
 )
 from monitor.readings import LEAST_WINDOWS, Judge, Key, budget_of, key_of, learning_readings
+from monitor.readings.arms import ArmTable
 from monitor.readings.levels import NOTHING, Measured, measure
 from monitor.readings.matters import matters
 from monitor.readings.origins import with_origin
@@ -47,7 +48,7 @@ from monitor.slices import OpenSlices, StreamSettings
 from monitor.summaries import AnySummary, merged
 from monitor.windows import SLICES, Contents, Rings, Slice
 
-_FIXED = {"ring", "codebook", "kept", "sampled", "reference", "block", "block_kept", "block_sampled"}
+_FIXED = {"ring", "codebook", "kept", "sampled", "reference", "block", "block_kept", "block_sampled", "arm"}
 """Tables of pieces that never change."""
 
 
@@ -97,10 +98,13 @@ class Engine:
     rolling: Rolling | None = field(init=False)
     rolled: dict[int, Judge] = field(init=False)
     """What holds windows against the rolling reference as well."""
+    arms: dict[int, ArmTable] = field(init=False)
+    """Window size -> versions that run at the same time, held against each other."""
     budget: dict[int, dict[bool, float]] = field(default_factory=dict)
     """Window size -> (is a segment's) -> threshold."""
     spending: Spending = field(default_factory=Spending)
-    latest: dict[tuple[int, Key], Reading] = field(default_factory=dict)
+    latest: dict[tuple[int, Key, str], Reading] = field(default_factory=dict)
+    """Window size, series and the baseline of an arm -> what was read last."""
     levels: dict[tuple[str, int, Scope, str], Level] = field(default_factory=dict)
     alerts: dict[AlertKey, Alert] = field(default_factory=dict)
     appearances: Appearances = field(default_factory=Appearances)
@@ -117,6 +121,8 @@ class Engine:
         self.baselines = Baselines(plan.reference, plan.sizes, plan.file, plan.until)
         self.rolling = Rolling.of(plan.reference, plan.sizes)
         self.judges, self.rolled = self._new_judges(), {}
+        labels = () if plan.until is not None else plan.streams.compared
+        self.arms = {size: ArmTable(size, labels, plan.signals, plan.matters) for size in plan.sizes}
 
     def _new_judges(self) -> dict[int, Judge]:
         return {size: Judge(size, self.plan.matters) for size in self.plan.sizes}
@@ -173,8 +179,12 @@ class Engine:
         for part in due:
             frozen = self.baselines.freeze(part, self.plan.signals)
             notices += self._join(frozen, self.judges, now)
-        if due or come:
+        stepped = {size: self.arms[size].push(self.rings.window(size, now), now) for size, _ in ended}
+        if due or come or any(arms.changed for arms in stepped.values()):
             self._split_budget()
+        for size, arms in stepped.items():
+            if arms.weight:
+                self.spending.add(now, size // SLICES, arms.weight * self.budget[size][True])
         if self.rolling is not None and self.rolling.step(now):
             self._roll(now)
         partial = partial_from is not None and now > partial_from
@@ -249,7 +259,8 @@ class Engine:
         """Thresholds for the series that are alive."""
         second = {found.scope: found for judge in self.rolled.values() for found in judge.parts.values()}
         alive = [found for part, found in self.baselines.references.items() if self.baselines.apart(part.scope)]
-        self.budget = budget_of(self.plan.false_alarms, alive, self.plan.sizes, second.values())
+        arms = set[tuple[Scope, str, str]]().union(*(table.alive() for table in self.arms.values()))
+        self.budget = budget_of(self.plan.false_alarms, alive, self.plan.sizes, second.values(), arms)
 
     def _read(self, size: int, now: int, *, partial: bool) -> list[Reading]:
         """Judge the windows of one size; returns the readings that are due for the owner."""
@@ -258,9 +269,10 @@ class Engine:
         readings = self._judged(size, now, window, partial=partial)
         if boundary:
             readings += self._learned(size, now, window)
+        readings += self._compared(size, now, window)
         due = []
         for reading in readings:
-            key = (size, key_of(reading.scope, reading.signal))
+            key = _latest_key(reading)
             if boundary or self._verdict(key) != reading.verdict:
                 due.append(reading)
             self.latest[key] = reading
@@ -273,16 +285,28 @@ class Engine:
         origins: dict[Key, Split] = {}
         for judge, rolls in ((self.judges[size], False), (self.rolled.get(size), True)):
             if judge is not None:
-                asked = [r for r in due if r.verdict != "learning" and (r.against == "rolling") is rolls]
+                asked = [
+                    r for r in due if r.verdict != "learning" and not r.baseline and (r.against == "rolling") is rolls
+                ]
                 distances |= judge.distances(window, {key_of(reading.scope, reading.signal) for reading in asked})
                 drifts = [reading for reading in asked if reading.verdict == "drift"]
                 origins |= judge.origins(window, drifts, self.samples.clusters.books)
         found = []
         for reading in due:
+            if reading.baseline:
+                found.append(reading)
+                continue
             key = key_of(reading.scope, reading.signal)
             more = msgspec.structs.replace(reading, distances=distances.get(key, {}))
             found.append(with_origin(more, origins.get(key)))
         return found
+
+    def _compared(self, size: int, now: int, window: Sequence[tuple[int, Slice]]) -> list[Reading]:
+        """Readings of arms; those of a pair that has ended are no longer the latest of anything."""
+        alive = self.arms[size].alive()
+        for key in [key for key, r in self.latest.items() if key[0] == size and r.baseline and _arm_of(r) not in alive]:
+            del self.latest[key]
+        return self.arms[size].read(now, window, self.budget[size][True]) if alive else []
 
     def _judged(self, size: int, now: int, window: Sequence[tuple[int, Slice]], *, partial: bool) -> list[Reading]:
         """Readings of the series whose window is full; of two references that of the graver verdict."""
@@ -330,16 +354,18 @@ class Engine:
 
     def _moved(self, scope: Scope, signal: str) -> Moved | None:
         """The window in which a signal of an alert moved most; None where none did."""
-        keys = [(size, key_of(scope, signal)) for size in self.plan.sizes]
-        drifted = [self.latest[key] for key in keys if key in self.latest and self.latest[key].verdict == "drift"]
+        drifted = [
+            reading
+            for reading in self.latest.values()
+            if (reading.scope, reading.signal, reading.verdict) == (scope, signal, "drift")
+        ]
         if not drifted:
             return None
-        reading = max(drifted, key=self._strength)
-        known, window = self._held_against(reading), self.rings.window(reading.window, reading.at)
+        reading = max(drifted, key=lambda one: (self._strength(one), -one.window, one.baseline))
+        window = self.rings.window(reading.window, reading.at)
         (reading,) = self._described(reading.window, window, [reading])
-        parts = [part for part in (found.summary(scope, signal) for _, found in window) if part is not None]
+        before, parts = self._held_against(reading, window)
         samples = [found.samples[scope.stream] for _, found in window if scope.stream in found.samples]
-        before = None if known is None else known.summary
         return moved(reading, self._strength(reading), before, parts, samples, book=self._book(scope.stream, signal))
 
     def _book(self, stream: str, signal: str) -> Codebook | None:
@@ -347,7 +373,17 @@ class Engine:
         vectors = embedding_of(signal)
         return None if vectors is None else self.samples.clusters.books.get((stream, vectors))
 
-    def _held_against(self, reading: Reading) -> SeriesReference | None:
+    def _held_against(
+        self, reading: Reading, window: Sequence[tuple[int, Slice]]
+    ) -> tuple[AnySummary | None, Sequence[AnySummary]]:
+        """What a reading is held against, and what of the window."""
+        if reading.baseline:
+            return self.arms[reading.window].sides(reading, window) or (None, [])
+        known = self._reference_of(reading)
+        parts = [found.summary(reading.scope, reading.signal) for _, found in window]
+        return None if known is None else known.summary, [part for part in parts if part is not None]
+
+    def _reference_of(self, reading: Reading) -> SeriesReference | None:
         judges = self.rolled if reading.against == "rolling" else self.judges
         part = judges[reading.window].parts.get((reading.scope, reading.signal))
         return None if part is None else part.series.get(reading.signal)
@@ -357,7 +393,7 @@ class Engine:
         signal = self.plan.signals.get(reading.signal, Signal(reading.signal, reading.kind))
         return abs(reading.effect or 0.0) / matters(signal, self.plan.matters, reading.reference_value)
 
-    def _verdict(self, key: tuple[int, Key]) -> Verdict | None:
+    def _verdict(self, key: tuple[int, Key, str]) -> Verdict | None:
         known = self.latest.get(key)
         return known.verdict if known else None
 
@@ -407,6 +443,8 @@ class Engine:
         fixed: Pieces = {("ring", f"{size}:{found.start}"): found.dump for size, found in self.rings.held()}
         fixed |= self.baselines.pieces()
         fixed |= {("codebook", piece_key(*key)): book.dump for key, book in self.samples.clusters.books.items()}
+        for table in self.arms.values():
+            fixed |= table.pieces()
         if self.rolling is not None:
             fixed |= self.rolling.pieces(self.now)
         new = [Blob(*key, pack()) for key, pack in fixed.items() if key not in self._written]
@@ -430,6 +468,7 @@ class Engine:
             Blob("engine", "alerts", msgspec.msgpack.encode(list(self.alerts.values()))),
             *(Blob("evidence", str(size), judge.dump()) for size, judge in self.judges.items()),
             *(Blob("evidence_rolling", str(size), judge.dump()) for size, judge in self.rolled.items()),
+            *(Blob("evidence_arms", str(size), table.dump()) for size, table in self.arms.items()),
         ]
 
     def restore(self, blobs: Sequence[tuple[str, str, bytes]]) -> None:
@@ -450,7 +489,7 @@ class Engine:
         self.samples.clusters.restore_waiting(held["engine", "vectors"])
         self._restore_references(held)
         for reading in msgspec.msgpack.decode(held["engine", "latest"], type=list[Reading]):
-            self.latest[reading.window, key_of(reading.scope, reading.signal)] = reading
+            self.latest[_latest_key(reading)] = reading
         for level in msgspec.msgpack.decode(held["engine", "levels"], type=list[Level]):
             self.levels[level.rule, level.window, Scope(level.stream, level.segment), level.signal] = level
         for alert in msgspec.msgpack.decode(held["engine", "alerts"], type=list[Alert]):
@@ -472,8 +511,19 @@ class Engine:
         for table, judges in (("evidence", self.judges), ("evidence_rolling", self.rolled)):
             for size, judge in judges.items():
                 judge.restore(held[table, str(size)])
-        if self.baselines.references:
+        for size, arms in self.arms.items():
+            arms.restore(held["evidence_arms", str(size)], held)
+        if self.baselines.references or any(arms.series for arms in self.arms.values()):
             self._split_budget()
+
+
+def _latest_key(reading: Reading) -> tuple[int, Key, str]:
+    return reading.window, key_of(reading.scope, reading.signal), reading.baseline
+
+
+def _arm_of(reading: Reading) -> tuple[Scope, str, str]:
+    """As in `ArmTable.alive`."""
+    return reading.scope, reading.baseline, reading.signal
 
 
 def _graver(anchor: Reading, rolling: Reading | None) -> Reading:

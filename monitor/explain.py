@@ -155,12 +155,14 @@ def _change(part: Moved) -> str:
     """Before and after, in the signal's own terms."""
     reading = part.reading
     if reading.kind == "category":
-        changed = "; ".join(_values(part.before, part.after)) or "values changed"
+        changed = "; ".join(_values(part.before, part.after, reading.baseline)) or "values changed"
         return f"{changed}, {_effect(reading)}" if reading.effect_low is not None else changed
     if reading.kind == "vector":
         return f"at least {abs(reading.effect or 0.0):.0%} of the texts are unlike the reference's{_interval(reading)}"
     before, after = (_figure(value, reading) for value in (reading.reference_value, reading.value))
     effect = "" if reading.effect is None else f", {_effect(reading)}"
+    if reading.baseline:
+        return f"{after} against {before} in {reading.baseline}{effect}"
     return f"{before} before, {after} now{effect}" + (f", by its {reading.moved}" if reading.moved else "")
 
 
@@ -198,19 +200,18 @@ def _figure(value: float | None, reading: Reading) -> str:
     return f"{value:.1%}" if reading.kind == "rate" else f"{value:.3g}"
 
 
-def _values(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
-    """The values whose share changed most.
+def _values(before: Mapping[str, float], after: Mapping[str, float], baseline: str = "") -> list[str]:
+    """The values whose share changed most; `before` is that of `baseline` where two arms are compared.
 
     >>> _values({"en": 0.9, "de": 0.1}, {"en": 0.6, "de": 0.1, "ja": 0.3})
     ['ja 0.0% before, 30.0% now', 'en 90.0% before, 60.0% now']
     """
     change = {name: round(after.get(name, 0.0) - before.get(name, 0.0), 9) for name in {*before, *after}}
     most = sorted(change, key=lambda name: (-abs(change[name]), -change[name], name))[:MOST_VALUES]
-    return [
-        f"{name} {before.get(name, 0.0):.1%} before, {after.get(name, 0.0):.1%} now"
-        for name in most
-        if abs(change[name]) >= 0.001
-    ]
+    moved = [(name, before.get(name, 0.0), after.get(name, 0.0)) for name in most if abs(change[name]) >= 0.001]
+    if baseline:
+        return [f"{name} {here:.1%} against {there:.1%} in {baseline}" for name, there, here in moved]
+    return [f"{name} {there:.1%} before, {here:.1%} now" for name, there, here in moved]
 
 
 def _segment_lines(elsewhere: Sequence[tuple[Reading, float]]) -> list[str]:

@@ -364,7 +364,8 @@ class Reading(msgspec.Struct, frozen=True):
     forced: bool = False
     distances: dict[str, float | None] = msgspec.field(default_factory=dict)
     against: str = ""
-    """Of a series that is held against two references: which of them says so, `anchor` or `rolling`."""
+    """Of a series that is held against two references: which of them says so, `anchor` or `rolling`. Of an arm that is
+    compared with another one: that one, `label=value`."""
     lacks: str = ""
     """What it would have taken to say more, where the verdict is `insufficient`."""
     moved: str = ""
@@ -386,6 +387,11 @@ class Reading(msgspec.Struct, frozen=True):
     @property
     def scope(self) -> Scope:
         return Scope(self.stream, self.segment)
+
+    @property
+    def baseline(self) -> str:
+        """The arm that this one is compared with, as a segment; '' of what is held against a reference."""
+        return self.against if "=" in self.against else ""
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -428,6 +434,8 @@ class Contribution(msgspec.Struct, frozen=True):
     summary: str
     """What it said then, for a person."""
     changed_at: int | None = None
+    baseline: str = ""
+    """As of its reading."""
 
 
 class Alert(msgspec.Struct, frozen=True):

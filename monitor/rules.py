@@ -225,8 +225,9 @@ def _standing(rule: Rule, began: Contribution, seen: Observed | None) -> Literal
 
 
 _Moved = tuple[Alert | None, AlertChange | None]
-_Place = tuple[str, str, str | None, str, int]
-"""Where a series is found: rule (empty for readings, which all rules share), stream, segment, signal, window."""
+_Place = tuple[str, str, str | None, str, int, str]
+"""Where a series is found: rule (empty for readings, which all rules share), stream, segment, signal, window, and the
+baseline of an arm."""
 
 
 def step(
@@ -320,10 +321,10 @@ def _latest(
     if scopes:
         for seen in readings:
             if (seen.stream, seen.segment) in scopes:
-                latest["", seen.stream, seen.segment, seen.signal, seen.window] = seen
+                latest["", seen.stream, seen.segment, seen.signal, seen.window, seen.baseline] = seen
         for level in levels:
             if (level.stream, level.segment) in scopes:
-                latest[level.rule, level.stream, level.segment, level.signal, level.window] = level
+                latest[level.rule, level.stream, level.segment, level.signal, level.window, ""] = level
     return latest
 
 
@@ -360,11 +361,11 @@ def _while_firing(
     rule: Rule, alert: Alert, saying: Sequence[Observed], latest: Mapping[_Place, Observed], now: int
 ) -> _Moved:
     """A firing alert: series join it, or it waits until all are calm, or gives up waiting for data."""
-    known = {(part.signal, part.window) for part in alert.contributions}
-    joining = tuple(_contribution(rule, seen) for seen in saying if (seen.signal, seen.window) not in known)
+    known = {(part.signal, part.window, part.baseline) for part in alert.contributions}
+    joining = tuple(_contribution(rule, seen) for seen in saying if _series(seen) not in known)
     source = rule.name if isinstance(rule.on, LevelSettings) else ""
     standing = {
-        _standing(rule, part, latest.get((source, alert.stream, alert.segment, part.signal, part.window)))
+        _standing(rule, part, latest.get((source, alert.stream, alert.segment, *_series(part))))
         for part in alert.contributions
     }
     quiet_since, lost_since = alert.quiet_since, alert.lost_since
@@ -385,7 +386,7 @@ def _while_firing(
         return alert, None
     together = alert.contributions + joining
     moved = structs.replace(alert, contributions=together, quiet_since=quiet_since, lost_since=lost_since)
-    if {part.signal for part in joining} <= {signal for signal, _ in known}:
+    if {part.signal for part in joining} <= {signal for signal, *_ in known}:
         return moved, None
     return moved, _row(moved, now, "firing", "joined", moved.contributions[0].summary)
 
@@ -406,14 +407,20 @@ def _contribution(rule: Rule, seen: Observed) -> Contribution:
     sentence = _sentence(rule, seen)
     if isinstance(seen, Level):
         return Contribution(seen.signal, seen.window, seen.value, None, None, sentence)
-    return Contribution(seen.signal, seen.window, seen.value, seen.p_value, seen.effect, sentence, seen.changed_at)
+    shown = seen.value, seen.p_value, seen.effect, sentence, seen.changed_at
+    return Contribution(seen.signal, seen.window, *shown, seen.baseline)
 
 
-def _strength(part: Observed | Contribution) -> tuple[bool, float, float, str, int]:
+def _series(part: Observed | Contribution) -> tuple[str, int, str]:
+    """What tells the series of one stream or segment apart: signal, window, and the baseline of an arm."""
+    return part.signal, part.window, "" if isinstance(part, Level) else part.baseline
+
+
+def _strength(part: Observed | Contribution) -> tuple[bool, float, float, str, int, str]:
     """What series are ordered by, the strongest first; names settle ties."""
     if isinstance(part, Level):
-        return True, 0.0, 0.0, part.signal, part.window
-    return part.p_value is None, part.p_value or 0.0, -abs(part.effect or 0.0), part.signal, part.window
+        return True, 0.0, 0.0, *_series(part)
+    return part.p_value is None, part.p_value or 0.0, -abs(part.effect or 0.0), *_series(part)
 
 
 def _reason(rule: Rule) -> str:
@@ -468,25 +475,41 @@ def _sentence(rule: Rule, seen: Observed) -> str:
         return f"{where}: {_level_text(rule, seen)} {when}"
     if rule.on == "silent":
         return f"{where}: no records {when}; the reference has {_number(seen.reference_value)} a slice"
-    effect = "" if seen.effect is None else f" ({_effect_text(seen.effect, seen.effect_unit)})"
+    if seen.baseline:
+        return f"{where} against {seen.baseline}: {_beside(seen)}{_effect(seen)} {when}"
+    return f"{where}: {_move(seen)} {when}"
+
+
+def _effect(seen: Reading) -> str:
+    return "" if seen.effect is None else f" ({_effect_text(seen.effect, seen.effect_unit)})"
+
+
+def _move(seen: Reading) -> str:
+    """What a series did against its reference."""
     if seen.kind == "vector":
-        return f"{where}: {seen.signal}: at least {abs(seen.effect or 0.0):.0%} of the texts are replaced {when}"
+        return f"{seen.signal}: at least {abs(seen.effect or 0.0):.0%} of the texts are replaced"
     if seen.effect is not None and seen.effect_unit.startswith(_RELATIVE):
         medians = f"median {_number(seen.reference_value)} before, {_number(seen.value)} now"
         move = f"{'rose' if seen.effect > 0 else 'fell'} by {abs(seen.effect):.0%} ({medians})"
-        return f"{where}: {seen.signal}: {seen.effect_unit.removeprefix(_RELATIVE)} {move} {when}"
+        return f"{seen.signal}: {seen.effect_unit.removeprefix(_RELATIVE)} {move}"
     if seen.value is None or seen.reference_value is None or seen.value == seen.reference_value:
-        move = "changed"
-    else:
-        verb = "rose" if seen.value > seen.reference_value else "fell"
-        before, now = (
-            f"{value:.1%}" if seen.kind in {"rate", "category"} else _number(value)
-            for value in (seen.reference_value, seen.value)
-        )
-        move = f"{verb} from {before} to {now}"
-        if seen.kind == "category":
-            return f"{where}: {seen.signal}: the share of {seen.moved or 'some values'} {move} {when}"
-    return f"{where}: {seen.signal} {move}{effect} {when}"
+        return f"{seen.signal} changed{_effect(seen)}"
+    verb = "rose" if seen.value > seen.reference_value else "fell"
+    move = f"{verb} from {_plain(seen, seen.reference_value)} to {_plain(seen, seen.value)}"
+    if seen.kind == "category":
+        return f"{seen.signal}: the share of {seen.moved or 'some values'} {move}"
+    return f"{seen.signal} {move}{_effect(seen)}"
+
+
+def _plain(seen: Reading, value: float | None) -> str:
+    """A value of a series; shares in percent."""
+    return f"{value:.1%}" if seen.kind in {"rate", "category"} and value is not None else _number(value)
+
+
+def _beside(seen: Reading) -> str:
+    """An arm's value beside its baseline's."""
+    what = f"{seen.signal}, share of {seen.moved or 'some values'}," if seen.kind == "category" else seen.signal
+    return f"{what} {_plain(seen, seen.value)} against {_plain(seen, seen.reference_value)}"
 
 
 def _level_text(rule: Rule, level: Level) -> str:

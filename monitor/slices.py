@@ -33,8 +33,15 @@ class StreamSettings(Settings):
     """Field or label whose value names the stream of a record."""
     segments: tuple[str, ...] = ("segment", "model_version", "prompt_version")
     """Fields or labels whose values are watched on their own within each stream."""
+    arms: tuple[str, ...] = ("model_version", "prompt_version")
+    """Those of `segments` whose values are versions that run at the same time: each is compared with another one."""
     at_most: Annotated[int, pydantic.Field(ge=1)] = 50
     """Streams kept apart, and values kept apart of each segment label in each stream; the rest is `other`."""
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The labels whose values are compared with each other."""
+        return tuple(label for label in self.arms if label in self.segments)
 
 
 @dataclass(slots=True)

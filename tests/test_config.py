@@ -211,6 +211,9 @@ WRONG = {
     "rules: [{name: A, signal: cost, on: drift, segment: tenant=acme}]": [
         "f.yaml:1: rules[0].segment: streams.segments has no 'tenant'"
     ],
+    "streams: {segments: [tenant, pool], arms: [pol]}": [
+        "f.yaml:1: streams.arms[0]: streams.segments has no 'pol'; did you mean 'pool'?"
+    ],
     "rules: [{name: A, signal: cost, on: drift, segment: acme}]": [
         "f.yaml:1: rules[0].segment: expected label=value, not 'acme'"
     ],
@@ -295,6 +298,13 @@ def test_an_alias_may_not_hold_itself() -> None:
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_arms_are_those_of_the_segments_unless_they_are_named() -> None:
+    assert Config().streams.compared == ("model_version", "prompt_version")
+    assert parse("streams: {segments: [tenant, prompt_version]}", "f.yaml").streams.compared == ("prompt_version",)
+    assert parse("streams: {segments: [pool], arms: [pool]}", "f.yaml").streams.compared == ("pool",)
+    assert parse("streams: {arms: []}", "f.yaml").streams.compared == ()
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

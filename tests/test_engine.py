@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from monitor.calibration import FalseAlarmSettings
+from monitor.acceptance import accept
+from monitor.arm_evidence import start_weight
+from monitor.calibration import FalseAlarmSettings, thresholds
 from monitor.engine import Engine, Plan, Step
-from monitor.model import Categories, Scored, Signal
+from monitor.model import Categories, Reading, Scope, Scored, Signal
 from monitor.reference import ReferenceSettings
 from monitor.rules import RuleSettings
 from monitor.sampled import SampledSignals
@@ -19,6 +21,7 @@ from monitor.slices import StreamSettings
 
 SIGNALS = {"chars": Signal("chars", "numeric"), "cost": Signal("cost", "numeric")}
 WINDOW = 12 * SECOND
+V1, V2 = "model_version=v1", "model_version=v2"
 
 
 def level(name: str, **on: object) -> RuleSettings:
@@ -237,6 +240,72 @@ def test_a_segment_that_comes_forth_does_so_after_a_restart_as_well() -> None:
     expected = read(restarts=False)
     assert {r.segment for step in expected for r in step.readings if r.verdict == "ok"} >= {"model_version=v1"}
     assert read(restarts=True) == expected
+
+
+# ---- versions held against each other -------------------------------------------------------------------------------
+
+
+def dearer(begin: int, seconds: int, by: float) -> Scored:
+    """Two versions; the second, a third of the records, costs more."""
+    found, rng = records(begin, seconds, cost=1.0), np.random.default_rng(begin % 2**31)
+    codes = (np.arange(len(found.ts)) % 3 == 2).astype(np.int32)
+    cost = rng.lognormal(0, 0.3, len(found.ts)) * np.where(codes == 1, by, 1.0)
+    segments = {"model_version": Categories(["v1", "v2"], codes)}
+    return replace(found, segments=segments, values={**found.values, "cost": cost})
+
+
+def beside(watched: Engine, upto: int) -> list[Reading]:
+    return [reading for step in watched.close(upto) for reading in step.readings if reading.baseline]
+
+
+def test_an_arm_and_its_segment_are_two_series_of_one_alert() -> None:
+    watched = engine(RuleSettings(name="AnyDrift", signal=("*",), on="drift"))
+    watched.add(dearer(0, 100, 1.0))
+    assert not [r for r in beside(watched, 100 * SECOND) if r.verdict == "drift"]
+    watched.add(dearer(100 * SECOND, 60, 3.0))
+    list(watched.close(160 * SECOND))
+    found = [r for (_, (_, segment, signal), _), r in watched.latest.items() if (segment, signal) == (V2, "cost")]
+    assert sorted((r.against, r.verdict) for r in found) == [("", "drift"), (V1, "drift")]
+    (alert,) = [alert for alert in watched.alerts.values() if alert.segment == V2]
+    assert sorted((part.signal, part.baseline) for part in alert.contributions) == [("cost", ""), ("cost", V1)]
+
+
+def test_what_arms_spend_is_part_of_the_budget() -> None:
+    watched = engine(size="10h")
+    watched.add(dearer(0, 100, 1.0))
+    for end in (10, 100):
+        assert {reading.signal for reading in beside(watched, end * SECOND)} <= {"chars", "cost"}
+        assert watched.budget == thresholds_of({Scope("bot", V2): 2})
+        weight = start_weight(np.arange(end - 4)).sum()  # 40 records, those of four slices, say where the bins lie
+        assert watched.spending.expected == pytest.approx(2 * weight * watched.budget[WINDOW][True])
+    assert watched.spending.ratio(watched.plan.false_alarms) == pytest.approx(1, rel=0.01)
+    list(watched.close(2 * 3600 * SECOND))
+    ended = watched.spending.expected
+    watched.add(versions(2 * 3600 * SECOND, 20, ["v1"]))
+    list(watched.close(2 * 3600 * SECOND + 20 * SECOND))
+    assert watched.spending.expected == ended
+    assert not [reading for reading in watched.latest.values() if reading.baseline], "the pair has ended"
+
+
+def thresholds_of(series: dict[Scope, float]) -> dict[int, dict[bool, float]]:
+    return {WINDOW: thresholds(FalseAlarmSettings(), series, [SECOND])[SECOND]}
+
+
+def test_a_version_that_is_accepted_as_it_is_is_compared_no_more() -> None:
+    rule = RuleSettings(name="AnyDrift", signal=("*",), on="drift")
+    watched = engine(rule, size="1h")
+    watched.add(dearer(0, 60, 3.0))
+    list(watched.close(60 * SECOND))
+    (alert,) = watched.alerts.values()
+    assert (alert.segment, alert.state) == (V2, "firing")
+    state = {(blob.table, blob.key): blob.data for blob in watched.blobs()}
+    taken = accept([(*key, data) for key, data in state.items() if data is not None], [WINDOW], alert.key.name)
+    state |= {(blob.table, blob.key): blob.data for blob in taken.blobs}
+    again = engine(rule, size="1h")
+    again.restore([(*key, data) for key, data in state.items() if data is not None])
+    again.add(dearer(60 * SECOND, 60, 3.0))
+    assert {reading.signal for reading in beside(again, 120 * SECOND)} == {"chars"}
+    assert again.alerts == {}
 
 
 def test_levels_of_a_segment_that_is_its_whole_stream_are_measured() -> None:

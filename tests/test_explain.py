@@ -54,6 +54,15 @@ def test_the_values_of_a_category_that_moved_most_are_named() -> None:
     assert "values changed" in explain([replace(moved, after=moved.before)], [])
 
 
+def test_arms_are_told_beside_each_other() -> None:
+    arm = reading(segment="model_version=v2", against="model_version=v1", test="arm_e")
+    assert "100% of the shift: 12.0% against 3.0% in model_version=v1, difference" in explain([Moved(arm, 2.0)], [])
+    reason = reading(signal="finish_reason", kind="category", against="model_version=v1")
+    moved = Moved(reason, 1.0, {"stop": 0.9, "length": 0.1}, {"stop": 0.6, "length": 0.4})
+    text = explain([moved], [])
+    assert "length 40.0% against 10.0% in model_version=v1; stop 60.0% against 90.0% in model_version=v1 (" in text
+
+
 def test_replaced_texts_come_with_examples() -> None:
     topic = reading(signal="prompt_embedding", kind="vector", value=0.1, reference_value=None, effect=0.081, n=15)
     lines = explain([Moved(topic, 4.0, examples=["Solve x + 2 = 5", "What is 7 * 6?"])], []).splitlines()

@@ -365,6 +365,36 @@ def test_joining_ends_the_calm() -> None:
     assert run.alerts[KEY].quiet_since is None
 
 
+def test_a_version_held_against_another_is_a_series_of_its_own_in_the_alert_of_its_segment() -> None:
+    run = Run([rule()])
+    segment, v1, v3 = "model_version=v2", "model_version=v1", "model_version=v3"
+    (row,) = run.at(0, msgspec.structs.replace(reading(segment=segment, signal="response_refusal"), against=v1))
+    words = (
+        f"bot, {segment} against {v1}: response_refusal 12.0% against 5.0% (difference of rates +0.400) in the 5m to"
+    )
+    assert row.summary.startswith(words)
+    calm, still = (
+        reading("ok", segment=segment, effect=0.0),
+        msgspec.structs.replace(reading(segment=segment), against=v1),
+    )
+    key = AlertKey("Some", "bot", segment)
+    for at, other in enumerate((reading(segment=segment), msgspec.structs.replace(calm, against=v3)), 1):
+        run.at(
+            at * SLICE,
+            msgspec.structs.replace(still, signal="response_refusal"),
+            msgspec.structs.replace(other, signal="response_refusal"),
+        )
+    assert [part.baseline for part in run.alerts[key].contributions] == [v1, ""]
+    both = (
+        msgspec.structs.replace(calm, signal="response_refusal"),
+        msgspec.structs.replace(calm, signal="response_refusal", against=v1),
+    )
+    run.at(3 * SLICE, *both)
+    assert run.alerts[key].quiet_since == START + 3 * SLICE
+    run.at(4 * SLICE, both[0], msgspec.structs.replace(still, signal="response_refusal"))
+    assert run.alerts[key].quiet_since is None, "one of the two stands"
+
+
 # ---- resolving ------------------------------------------------------------------------------------------------------
 
 

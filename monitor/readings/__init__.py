@@ -377,11 +377,13 @@ def budget_of(
     references: Iterable[ScopeReference],
     sizes: Sequence[int],
     second: Iterable[ScopeReference] = (),
+    arms: Iterable[tuple[Scope, str, str]] = (),
 ) -> dict[int, dict[bool, float]]:
     """Thresholds of every window size: size -> (is a segment's) -> p-value.
 
     A series is alive, and has a part of the budget, if a reference of it is large enough to be judged by; those that
-    are held against a `second` one too count twice.
+    are held against a `second` one too count twice, and a signal of `arms` (scope, baseline, signal) counts with
+    those of segments.
     """
     tests = {
         (reference.scope, name, again)
@@ -390,6 +392,6 @@ def budget_of(
         for name, series in reference.series.items()
         if series.n >= LEAST_REFERENCE_UNITS
     }
-    alive = Counter(scope for scope, _, _ in tests)
+    alive = Counter(scope for scope, _, _ in [*tests, *arms])
     by_length = thresholds(settings, alive, [size // SLICES for size in sizes])
     return {size: by_length[size // SLICES] for size in sizes}

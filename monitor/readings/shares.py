@@ -49,6 +49,29 @@ _UNKNOWN = 1e12
 """Variance of a share of no units, over rate (1 - rate)."""
 
 
+def quantile_bins(mean: Floats) -> Flags:
+    """Which bins lie below each watched quantile, given their shares. Shape (shares, bins)."""
+    below: Floats = np.cumsum(mean)[:-1]
+    inside = np.flatnonzero((below > 0) & (below < 1))
+    cuts = sorted({int(inside[np.abs(below[inside] - q).argmin()]) for q in _QUANTILES}) if len(inside) else []
+    last = np.array(cuts, np.int64).reshape(-1, 1)
+    below_cut: Flags = np.less_equal(np.arange(len(mean)), last)
+    return below_cut
+
+
+def value_bins(mean: Floats, in_window: float) -> Flags:
+    """Which bins make up each watched value, given their shares and the units of a window; the last is all rare ones.
+
+    Shape (shares, bins).
+    """
+    order = np.argsort(-mean[:-1], kind="stable")[:_VALUES]
+    kept = np.sort(order[mean[order] * in_window >= _VALUE_UNITS])
+    yes = np.zeros((len(kept) + 1, len(mean)), np.bool_)
+    yes[np.arange(len(kept)), kept] = True
+    yes[-1] = ~yes.any(axis=0)
+    return yes
+
+
 @dataclass(frozen=True)
 class Watched:
     """One series: its reference, and the shares by which it is watched in windows of one size."""
@@ -70,26 +93,10 @@ class Watched:
         kind = self.reference.signal.kind
         if kind == "rate":
             return np.array([[False, True]])
-        return self._quantiles() if kind == "numeric" else self._values()
-
-    def _quantiles(self) -> Flags:
-        below: Floats = np.cumsum(self.reference.slices[self.size].mean)[:-1]
-        inside = np.flatnonzero((below > 0) & (below < 1))
-        cuts = sorted({int(inside[np.abs(below[inside] - q).argmin()]) for q in _QUANTILES}) if len(inside) else []
-        last = np.array(cuts, np.int64).reshape(-1, 1)
-        below_cut: Flags = np.less_equal(np.arange(self.reference.bins), last)
-        return below_cut
-
-    def _values(self) -> Flags:
-        """The last of them is that of all that are rare."""
         rows = self.reference.slices[self.size]
-        in_window = float(rows.seen.mean()) * SLICES if len(rows.seen) else 0.0
-        order = np.argsort(-rows.mean[:-1], kind="stable")[:_VALUES]
-        kept = np.sort(order[rows.mean[order] * in_window >= _VALUE_UNITS])
-        yes = np.zeros((len(kept) + 1, self.reference.bins), np.bool_)
-        yes[np.arange(len(kept)), kept] = True
-        yes[-1] = ~yes.any(axis=0)
-        return yes
+        if kind == "numeric":
+            return quantile_bins(rows.mean)
+        return value_bins(rows.mean, float(rows.seen.mean()) * SLICES if len(rows.seen) else 0.0)
 
     @cached_property
     def nulls(self) -> ShareNulls:
@@ -145,7 +152,7 @@ class Watched:
             shown = shown_by(self.nulls, rows.ravel(), np.clip(moved, 0, 1).ravel(), known, SLICES).reshape(moved.shape)
             reach = np.where(effects > 0, shown.max(axis=2), np.inf).min(axis=0)
             reach = np.where((effects > 0).any(axis=0), reach, -np.inf)
-            return _first(effects.max(axis=0), reach, needed)
+            return first_shown(effects.max(axis=0), reach, needed)
         sides = [self._side(sign, known, needed) for sign in (1, -1)]
         return float(np.max(sides))
 
@@ -163,10 +170,10 @@ class Watched:
         rows = np.broadcast_to(able[:, None], tried.shape)
         shown = shown_by(self.nulls, rows.ravel(), np.clip(tried, 0, 1).ravel(), known, SLICES).reshape(tried.shape)
         shown = np.where(room[able, None] >= _CHANGES, shown, -np.inf)
-        return float(np.max([_first(_CHANGES, row, needed) for row in shown]))
+        return float(np.max([first_shown(_CHANGES, row, needed) for row in shown]))
 
 
-def _first(changes: Floats, shown: Floats, needed: float) -> float:
+def first_shown(changes: Floats, shown: Floats, needed: float) -> float:
     """The first change whose evidence is enough, between it and the one before by the root; NaN where none is."""
     shown = np.maximum.accumulate(shown)
     hit = shown >= needed
