@@ -68,7 +68,7 @@ def test_a_new_version_that_refuses_more_is_named_although_it_has_no_reference(
     assert alert["signals"] == ["response_refusal"]
     (said,) = [r for r in beside(result) if (r["at"], r["verdict"]) == (alert["at"], "drift")]
     shares = f"response_refusal {said['value']:.1%} against {said['reference_value']:.1%}"
-    assert alert["summary"].startswith(f"bot, model_version=v2 against model_version=v1: {shares} (difference of rates")
+    assert alert["summary"].startswith(f"bot, model_version=v2 against model_version=v1: {shares} (+")
     assert f"{said['value']:.1%} against {said['reference_value']:.1%} in model_version=v1" in alert["explanation"]
     assert said["p_value"] <= said["threshold"]
     begun = f"2026-01-01T00:0{(CANARY - START) // 60_000}"
@@ -80,6 +80,9 @@ def test_readings_of_arms_say_with_what_they_are_compared(worse: tuple[list[byte
     assert {(row["segment"], row["against"]) for row in found} == {("model_version=v2", "model_version=v1")}
     assert {row["signal"] for row in found} >= {"response_refusal", "latency_seconds", "status", "relevance"}
     assert {row["verdict"] for row in found if row["signal"] != "response_refusal"} <= {"ok", "insufficient"}
+    told = [row for row in found if row["effect"] is not None]
+    assert all(row["effect_low"] <= row["effect"] for row in told)
+    assert all(row["effect_high"] is None or row["effect"] <= row["effect_high"] for row in told)
     assert all(row["distances"] == {} and row["tail"] == "anytime" for row in found)
     learned = [row for row in rows_of(worse[1].readings) if row["segment"] == "model_version=v2" and not row["against"]]
     assert {row["signal"] for row in learned} >= {"response_refusal", "volume"} - {"volume"}
