@@ -29,8 +29,8 @@ from monitor.readings.levels import measure, passed_from
 from monitor.readings.shares import Watched
 from monitor.reference import Learning, SeriesReference
 from monitor.summaries import Counts, Numeric, Rate, Vector, summarise
-from monitor.summaries.vector import embed
-from monitor.windows import SLICES, Slice
+from monitor.summaries.vector import embed, farthest
+from monitor.windows import SLICES, Contents, Slice
 from tests.bench.null import SIZE
 from tests.test_evidence import World, reference
 from tests.test_readings import BOT, BUDGET, CHARS, EMBEDDING, LENGTH, Embedded, slice_of
@@ -274,6 +274,25 @@ def test_of_a_sample_no_more_is_scored_where_there_is_more_traffic() -> None:
     assert less.seen == less.records == pytest.approx(4, rel=0.05)
 
 
+def test_of_a_sampled_rate_as_much_is_scored_as_before() -> None:
+    rng, signal, learning = (
+        np.random.default_rng(0),
+        Signal("error", "rate", sample=True),
+        Learning(BOT, 0, 96 * LENGTH, [SIZE]),
+    )
+    for number in range(96):
+        nothing, order = np.zeros(40, np.uint64), rng.integers(1, 2**63, 40).astype(np.uint64)
+        values = (rng.random(40) < 0.1).astype(np.float64)
+        found = summarise(signal, values, np.zeros(40, np.int64), 1, nothing, np.array([10.0]), order)[0]
+        held = {BOT: Contents(400, {"error": found})}
+        learning.take(SIZE, Slice(number * LENGTH, (number + 1) * LENGTH, held))
+    series = learning.freeze({"error": signal}).series["error"]
+    for factor, records, seen in ((1.0, 400, 40), (3.0, 1200, 40), (0.5, 200, 40), (0.01, 4, 4)):
+        found_traffic = traffic_of(series, SIZE, 96, factor)
+        assert (found_traffic.records, found_traffic.seen) == pytest.approx((records, seen))
+        assert found_traffic.known == pytest.approx(seen)
+
+
 def test_the_earliest_of_two_window_sizes_counts() -> None:
     stream = Stream(records=100)
     found = sight_of_shares(
@@ -326,8 +345,10 @@ def test_what_a_window_sees_of_vectors_is_what_its_reading_says() -> None:
     series = stream.judge.vectors.series[0]
     found = sight_of_vectors(series, SIZE, 0.02, traffic_of(series, SIZE, 144), BUDGET[False])
     assert found.detectable == pytest.approx(stream.read().detectable, rel=0.1)
-    assert found.half is not None
-    assert found.half >= SLICES  # the window must hold nothing else for its effect to be as large
+    loud = sight_of_vectors(series, SIZE, 0.3, traffic_of(series, SIZE, 144), BUDGET[False])
+    far = np.sqrt(farthest(series.summary.units, series.summary.embedding))  # type: ignore[union-attr]
+    assert (vector_delay(series, SIZE, 0.3 * far, 150, BUDGET[False], power=HALF) or 512) < SLICES
+    assert loud.half == SLICES  # the window must hold nothing else for its effect to be as large
 
 
 def test_vectors_that_are_all_the_same_show_nothing() -> None:

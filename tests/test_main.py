@@ -25,6 +25,7 @@ import monitor.__main__ as command_line
 from monitor import app as wiring
 from monitor import pipeline, terminal
 from monitor.model import AlertChange, Position, Reading, Reject
+from monitor.settings import HOUR, parse_duration
 from monitor.store import Store
 
 FILES = {"alerts.jsonl", "driftd.db", "readings.jsonl", "rejects.jsonl", "summary.json", "triggers.jsonl"}
@@ -599,12 +600,19 @@ def test_check_of_a_store_takes_other_rules_budgets_and_what_matters(
     out, config = watched[2], tmp_path / "other.yaml"
     config.write_text(
         CONFIG.replace("2h", "72m").replace("embedding: false", "embedding: false, matters: {response_chars: 0.5}")
-        + "false_alarms: {at_most: 100, per: 1d}\nrules:\n- {name: Chars, signal: response_chars, on: drift, for: 1h}\n"
+        + "false_alarms: {at_most: 100, per: 1d}\nrules:\n"
+        "- {name: Chars, signal: response_chars, on: drift}\n"
+        "- {name: Soon, signal: prompt_language, on: drift}\n"
+        "- {name: Late, signal: prompt_language, on: drift, for: 1h}\n"
     )
     done = driftd("check", "-c", config, out)
     assert done.code == 0
     assert re.search(r"(?m)^response_chars +numeric +0\.5 ", done.out)
     assert "AnyDrift" not in done.out
+    rows = re.findall(r"(?m)^prompt_language .* (\d+) in (\w+) +(\w+) *$", done.out)
+    (soon, late) = ([int(records), parse_duration(half), parse_duration(most)] for records, half, most in rows)
+    assert [b - a for a, b in zip(soon, late, strict=True)][1:] == [HOUR, HOUR]
+    assert late[0] > soon[0]
 
 
 def test_status_says_what_was_counted(replayed: tuple[Path, Result], driftd: Run) -> None:

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from monitor import app
+from monitor import outlook as outlook_module
 from monitor.app import UsageError
 from monitor.config import Config, parse
 from monitor.model import Scope
 from monitor.outlook import Outlook, foresee
+from monitor.readings.foresight import Sight, Traffic, sight_of_shares
+from monitor.readings.shares import Watched
 from monitor.settings import DAY, MINUTE
 from monitor.store import read_only
 
@@ -98,6 +101,24 @@ def test_segments_are_told_too_with_their_part_of_the_budget(outlook: Outlook) -
     found = [outlook.sights[scope, "status"][SIZE].detectable for scope in (BOT, big, small)]
     assert found == sorted(found, key=lambda detectable: detectable or math.inf)
     assert len({key[0] for key in outlook.sights}) == 3
+
+
+def test_each_is_held_against_the_threshold_of_its_readings(
+    swollen: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[tuple[Scope, str, int], float] = {}
+
+    def spy(watched: Watched, traffic: Traffic, threshold: float) -> Sight:
+        asked[watched.reference.scope, watched.reference.signal.name, watched.size] = threshold
+        return sight_of_shares(watched, traffic, threshold)
+
+    monkeypatch.setattr(outlook_module, "sight_of_shares", spy)
+    foresee(config(), [str(swollen[1])])
+    store = read_only(swollen[1] / app.STORE)
+    told = {(r.scope, r.signal, r.window): r.threshold for r in store.readings() if r.tail is not None}
+    store.close()
+    assert asked == told
+    assert len(set(told.values())) == 3  # a segment has half of a stream, a window half of one that is twice as long
 
 
 def test_a_looser_budget_finds_sooner(swollen: tuple[Path, Path], outlook: Outlook) -> None:
