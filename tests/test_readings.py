@@ -411,6 +411,15 @@ def test_a_new_category_counts_with_the_others() -> None:
     assert (reason.moved, reason.reference_value) == ("rare values", 0)
 
 
+def test_a_category_whose_values_are_all_rare_is_not_ok() -> None:
+    """Of 60 values none is expected ten times in a window: together they are all units, which shows nothing."""
+    traffic, judge = Traffic.begin(Setting(420, shares=(1 / 60,) * 60), "category", 3, 1), Judge(SIZE, {})
+    learn(traffic, judge)
+    for change in (None, lambda values, _: Categories(values.names, values.codes // 30 * 30)):
+        readings = read(judge, slices_of(traffic, 288, SLICES, 1.0, change), BUDGET)
+        assert {(r.verdict, r.p_value, r.detectable) for r in readings} == {("insufficient", 1.0, None)}
+
+
 def fresh(column: Column) -> Categories:
     assert isinstance(column, Categories)
     codes = column.codes.copy()
@@ -620,7 +629,7 @@ def test_few_unchanged_series_are_decided(kind: Kind, setting: Setting) -> None:
 
 
 def test_few_unchanged_rare_values_are_decided() -> None:
-    for setting in (Setting(300, rare=0.003), Setting(600, sessions=True, rare=0.01)):
+    for setting in (Setting(300, shares=(0.997, 0.003)), Setting(600, sessions=True, shares=(0.99, 0.01))):
         assert simulate(setting, "category", 30, 15).reached(1e-4) <= 0.1
 
 

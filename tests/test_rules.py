@@ -369,9 +369,7 @@ def test_a_version_held_against_another_is_a_series_of_its_own_in_the_alert_of_i
     run = Run([rule()])
     segment, v1, v3 = "model_version=v2", "model_version=v1", "model_version=v3"
     (row,) = run.at(0, msgspec.structs.replace(reading(segment=segment, signal="response_refusal"), against=v1))
-    words = (
-        f"bot, {segment} against {v1}: response_refusal 12.0% against 5.0% (+40 points) in the 5m to"
-    )
+    words = f"bot, {segment} against {v1}: response_refusal 12.0% against 5.0% (+40 points) in the 5m to"
     assert row.summary.startswith(words)
     calm, still = (
         reading("ok", segment=segment, effect=0.0),

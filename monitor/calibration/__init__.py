@@ -10,7 +10,8 @@ which unit j has part A_j, then differs from the reference with covariance
     C = W sum A_j^2 + sum over |l| < LAGS of B_l sum w_s w_(s+l),      summed over window and reference,
 
 whatever the traffic and whether all units are scored or a sample. Of a unit in several slices only a part of W stays
-the same; sum A_j^2 has its products of two slices weakened by it.
+the same; sum A_j^2 has its products of two slices weakened by it. A unit of which a sample holds fewer records than the
+reference's did counts as less than one.
 
 A quadratic statistic d'Dd of the difference d is then a weighted sum of chi-squares, the weights being the eigenvalues
 of DC. Two moments, tr(DC) and tr(DCDC), and the greatest eigenvalue are estimated; tr(DCDC) leaves out the products of
@@ -39,7 +40,7 @@ from monitor.calibration.terms import (
     stack_terms,
     vector_terms,
 )
-from monitor.calibration.within import LAGS, ReferenceSlices, multinomial_within, vector_within
+from monitor.calibration.within import LAGS, ReferenceSlices, like_reference, multinomial_within, vector_within
 
 __all__ = [
     "BOTH_SIDES",
@@ -54,6 +55,7 @@ __all__ = [
     "critical",
     "decided",
     "lag_pairs",
+    "like_reference",
     "multinomial_within",
     "needed_shift",
     "null_moments",

@@ -51,7 +51,8 @@ def null_moments(
     lags = [(share[:, : LAGS - lag] * share[:, lag:]).sum(axis=1) for lag in range(LAGS)]
     kernel = BOTH_SIDES * (np.stack(lags, axis=1) + terms.lag_weights)
     even = BOTH_SIDES * ((LAGS - np.arange(LAGS)) / LAGS**2 + terms.lag_weights)
-    own = (share**2 / np.maximum(seen, 1)).sum(axis=1) + terms.inverse + terms.shared
+    each = np.where(seen > 0, seen, 1)
+    own = (share**2 / each).sum(axis=1) + terms.inverse + terms.shared
     most = own  # what is alike in a session lies in few directions: there all of W stays
     if shared is not None:
         own, most = own + terms.stays * shared, own + shared
@@ -71,7 +72,7 @@ def null_moments(
     lead = np.asarray(np.clip(lead, total / np.maximum(trace, 1e-300), trace), np.float64)
     noise = terms.noise * (kernel.sum(axis=1) / even.sum(axis=1)) ** 2
     if np.any(terms.within_cube):
-        cubes = (share**3 / np.maximum(seen, 1) ** 2).sum(axis=1) if cubes is None else cubes
+        cubes = (share**3 / each**2).sum(axis=1) if cubes is None else cubes
         third = terms.within_cube * (total / np.maximum(terms.within_square, 1e-300)) ** 1.5
         lead = raised_lead(trace, total, lead, third + terms.skew * cubes**2 / 2)
         noise = noise * _above_nothing((kernel * terms.between).sum(axis=1) / np.sqrt(np.maximum(noise, 1e-300)))

@@ -57,6 +57,8 @@ class NullTerms:
     """The part of W that stays the same from slice to slice in a unit that lies in both."""
     shared: Floats = field(default_factory=lambda: np.zeros(()))
     """What units in several slices of the reference add to `inverse`."""
+    fewer: Floats = field(default_factory=lambda: np.ones(()))
+    """As in ReferenceSlices."""
 
 
 def stack_terms(terms: Sequence[NullTerms]) -> NullTerms:
@@ -137,6 +139,7 @@ def _terms(slices: ReferenceSlices, x: Floats, within: Floats, square: float, ra
         inverse=np.asarray(slices.inverse),
         stays=np.asarray(slices.stays),
         shared=np.asarray(slices.stays * float(BOTH_SIDES * slices.lag_weights @ slices.shared)),
+        fewer=np.asarray(slices.fewer),
     )
 
 

@@ -38,6 +38,8 @@ class ReferenceSlices:
     """sum over units of a_js a_jt for slices that lag apart (summaries.units), 0 at lag 0. Shape (LAGS,)."""
     stays: float = 0.0
     """The part of W that stays the same from slice to slice in a unit that lies in both."""
+    fewer: float = 1.0
+    """Of a sample, sum m_j over sum m_j^2 for the m_j records of each unit, on average over slices."""
 
 
 def multinomial_within(shares: Floats, units: Floats) -> Floats:
@@ -53,6 +55,26 @@ def multinomial_within(shares: Floats, units: Floats) -> Floats:
     total = max(float(units[units > 1].sum()), 1.0)
     centre = (weight @ shares) / total
     return np.diag(centre) - (shares * weight[:, None]).T @ shares / total
+
+
+def like_reference(effective: float, records: int, stays: float, fewer: float) -> float:
+    """Units of a sample, counted in units of the reference's sample.
+
+    The mean of units of m_j records varies by b + w (sum m_j)/(sum m_j^2), b being how units differ and w how records
+    of one do. More traffic leaves fewer records of each unit in a sample, so that its mean varies by more. Where there
+    are more of each than in the reference, as much less is made of it as `fewer` tells little of w.
+
+    Parameters
+    ----------
+    effective : (sum m_j)^2/(sum m_j^2)
+    records : sum m_j
+    stays, fewer : of the reference
+
+    >>> round(like_reference(100.0, 100, 0.25, 0.2), 2)  # one record of each, not five: each varies by 4 times as much
+    25.0
+    """
+    beyond = effective / max(records, 1) / fewer - 1
+    return effective / (1 + (1 - stays) * beyond * (1.0 if beyond > 0 else 1 - fewer))
 
 
 def vector_within(

@@ -16,7 +16,7 @@ from functools import cached_property
 import msgspec
 import numpy as np
 
-from monitor.calibration import decided
+from monitor.calibration import decided, like_reference
 from monitor.evidence import STARTS, SUMS, Evidence, ShareNulls, join_nulls, no_nulls, share_nulls, shown_by, variances
 from monitor.model import Flags, Floats, Ints, Scope
 from monitor.readings.effects import (
@@ -99,10 +99,15 @@ class Watched:
         return value_bins(rows.mean, float(rows.seen.mean()) * SLICES if len(rows.seen) else 0.0)
 
     @cached_property
+    def _telling(self) -> Flags:
+        """Those of `yes` that tell anything: of two complementary shares one says all, that of all units nothing."""
+        if self.reference.signal.kind != "category" or len(self.yes) > 2:
+            return self.yes
+        return self.yes[1:]
+
+    @cached_property
     def nulls(self) -> ShareNulls:
-        """Of two complementary shares one says all."""
-        yes = self.yes[-1:] if len(self.yes) == 2 and self.reference.signal.kind == "category" else self.yes
-        return share_nulls(self.reference.slices[self.size], yes)
+        return share_nulls(self.reference.slices[self.size], self._telling)
 
     @cached_property
     def effect_nulls(self) -> ShareNulls:
@@ -128,7 +133,13 @@ class Watched:
         if summary is None:
             return None
         part, units, seen = summary.cells.project(self.reference.place, self.reference.bins)
-        return (self.yes @ part)[-len(self.nulls) :], units, seen
+        return self._telling @ part, units, self.like_reference(seen, summary.n)
+
+    def like_reference(self, known: float, records: int) -> float:
+        """Of a sample of so many records its units, counted in those of the reference's; else `known` as it is."""
+        rows = self.reference.slices[self.size]
+        sampled = self.reference.summary.cells.sampled
+        return like_reference(known, records, rows.stays, rows.fewer) if sampled else known
 
     def detectable(self, known: float, threshold: float) -> float:
         """The smallest change that a window of so many units would have shown with 90 % power; NaN where none."""
@@ -288,7 +299,9 @@ class ShareTable:
         recent = self._mean_log(self.evidence.recent(SLICES))
         self._follow(drift, (records > 0) & (still | (recent <= 0)))
         known = zip(self.series, counts, threshold.tolist(), strict=True)
-        detectable = np.array([watched.detectable(part.known, spent) for watched, part, spent in known])
+        detectable = np.array(
+            [watched.detectable(watched.like_reference(part.known, part.n), spent) for watched, part, spent in known]
+        )
         units = np.array([part.units for part in counts], np.int64)
         return Shares(p_value, found, detectable, drift, stretching, records, units, since)
 

@@ -21,6 +21,7 @@ from monitor.calibration import (
     SUPPORTED,
     NullMoments,
     NullTerms,
+    like_reference,
     needed_shift,
     shift_ends,
     stack_terms,
@@ -170,8 +171,9 @@ class VectorTable:
         summary = _vector(self.series[row], found)
         if summary is not None and summary.n:
             self.features[row, -1] = summary.embedding
-            cells = summary.cells
-            self.units.put(row, cells, units=cells.population, seen=cells.effective)
+            cells, terms = summary.cells, self.series[row].vectors[self.size].terms
+            seen = like_reference(cells.effective, cells.n, float(terms.stays), float(terms.fewer))
+            self.units.put(row, cells, units=cells.population, seen=seen)
             self.far[row, -1] = farthest(summary.units, self.usual[row])
 
     def read(self, window: Sequence[tuple[int, Slice]], threshold: Floats) -> Embedded:

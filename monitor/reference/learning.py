@@ -193,8 +193,8 @@ class Learning:
             within = unit_within(signal, slices, cells, shares, units)
         shared = shared_by_lag(number, units, [UnitParts.of(found) for found in slices], LAGS)
         rows = self._rows(size, number, shares=shares, units=units, seen=seen, within=within, mean=mean)
-        stays = part_that_stays(slices, shares, seen, float(np.trace(within)))
-        return replace(rows, shared=shared, stays=stays)
+        stays, fewer = part_that_stays(slices, shares, seen, float(np.trace(within)))
+        return replace(rows, shared=shared, stays=stays, fewer=fewer)
 
     def _vectors(self, size: int, signal: Signal) -> tuple[ReferenceSlices, Powers, float]:
         """Features in the place of shares, what `vector_within` says of W, and how far the farthest unit is."""
@@ -214,8 +214,8 @@ class Learning:
         far = float(np.sqrt(farthest(rows, mean)))
         shared = shared_by_lag(number, units, [UnitParts.of(v.cells) for _, v in held], LAGS)
         slices = self._rows(size, number, shares=shares, units=units, seen=seen, within=within, mean=mean)
-        stays = part_that_stays([v.cells for _, v in held], shares, seen, float(np.trace(within)))
-        return replace(slices, shared=shared, stays=stays), powers, far
+        stays, fewer = part_that_stays([v.cells for _, v in held], shares, seen, float(np.trace(within)))
+        return replace(slices, shared=shared, stays=stays, fewer=fewer), powers, far
 
     def _rows(
         self,

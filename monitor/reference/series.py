@@ -27,7 +27,7 @@ _ARRAYS: tuple[tuple[str, type[np.int64 | np.float64]], ...] = (
     ("lag_weights", np.float64),
     ("shared", np.float64),
 )
-_FORMAT = 4
+_FORMAT = 5
 """Version of the packed form of a reference."""
 BINS = 16
 """Quantile bins of a numeric signal."""
@@ -251,13 +251,13 @@ def differing(signals: Mapping[str, Signal], measured: Mapping[str, Signal]) -> 
     return problems
 
 
-def _pack_slices(rows: ReferenceSlices) -> tuple[list[bytes], float, float, float]:
+def _pack_slices(rows: ReferenceSlices) -> tuple[list[bytes], float, float, float, float]:
     arrays = [getattr(rows, name).astype(kind).tobytes() for name, kind in _ARRAYS]
-    return arrays, rows.total, rows.inverse, rows.stays
+    return arrays, rows.total, rows.inverse, rows.stays, rows.fewer
 
 
-def _unpack_slices(packed: tuple[list[bytes], float, float, float]) -> ReferenceSlices:
-    arrays, total, inverse, stays = packed
+def _unpack_slices(packed: tuple[list[bytes], float, float, float, float]) -> ReferenceSlices:
+    arrays, total, inverse, stays, fewer = packed
     number, shares, units, seen, within, mean, lags, shared = (
         np.frombuffer(data, kind) for data, (_, kind) in zip(arrays, _ARRAYS, strict=True)
     )
@@ -274,4 +274,5 @@ def _unpack_slices(packed: tuple[list[bytes], float, float, float]) -> Reference
         inverse,
         shared.astype(np.float64),
         stays,
+        fewer,
     )

@@ -53,8 +53,8 @@ def sampled_within(signal: Signal, slices: Sequence[Counts], cells: Ints, shares
 
 def part_that_stays(
     slices: Sequence[Counts], shares: Floats, seen: Floats, trace: float, *, length: float = 1.0
-) -> float:
-    """The part of W that stays the same in a session from slice to slice.
+) -> tuple[float, float]:
+    """The part of W that stays the same in a session from slice to slice, and the mean of 1/m that it follows from.
 
     Records of one session have the variance w about what the session is about, and sessions b: a record has b + w, and
     the mean of the m records that a unit has in a slice b + w/m. With W known, and how records differ, b/W follows.
@@ -67,13 +67,13 @@ def part_that_stays(
 
     """
     if trace <= 0 or not any(len(found.session) for found in slices):
-        return 0.0
+        return 0.0, 1.0
     weight = seen / max(float(seen.sum()), 1e-300)
     by_record = float(weight @ (length - (shares**2).sum(axis=1) + trace / np.maximum(seen, 1)))
     fewer = float(weight @ [_mean_of_inverse(found) for found in slices])
     if fewer > _ALONE:
-        return 1.0
-    return float(np.clip((trace - fewer * by_record) / (1 - fewer) / trace, 0, 1))
+        return 1.0, fewer
+    return float(np.clip((trace - fewer * by_record) / (1 - fewer) / trace, 0, 1)), fewer
 
 
 def _mean_of_inverse(found: Counts) -> float:

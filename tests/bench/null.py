@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from scipy import special
 
@@ -31,8 +32,10 @@ LEVELS = (1e-3, 1e-4, 1e-6)
 """Error probabilities that a series may spend on each slice."""
 KINDS: tuple[Kind, ...] = ("numeric", "category", "rate")
 SIGNALS = {kind: Signal(kind, kind) for kind in KINDS}
-_CATEGORIES = np.array([0.45, 0.2, 0.12, 0.1, 0.06, 0.04, 0.02, 0.01])
-_RATE = 0.04
+_SHARES: Mapping[Kind, tuple[float, ...]] = {
+    "category": (0.45, 0.2, 0.12, 0.1, 0.06, 0.04, 0.02, 0.01),
+    "rate": (0.96, 0.04),
+}
 _SESSION_RECORDS = 5
 _SESSION_SLICES = 3
 _ALIKE = 0.5
@@ -56,8 +59,10 @@ class Setting:
     sessions: bool = False
     uneven: float = 0.0
     """Standard deviation of the logarithm of the traffic, which wanders with memory 0.9."""
-    rare: float = 0.0
-    """Categories: share of the second of two values; 0 for the eight usual ones."""
+    shares: tuple[float, ...] = ()
+    """Of the values, ascending; without any those that are usual for the kind."""
+    sample: int = 0
+    """Records of a slice that are measured; 0 for all."""
 
     @property
     def name(self) -> str:
@@ -65,7 +70,8 @@ class Setting:
         parts += [f"swing {self.swing:g} AR({self.memory:g})"] if self.swing else []
         parts += ["sessions"] if self.sessions else []
         parts += [f"uneven {self.uneven:g}"] if self.uneven else []
-        parts += [f"rare {self.rare:g}"] if self.rare else []
+        parts += [f"shares {' '.join(f'{share:.2g}' for share in self.shares)}"] if self.shares else []
+        parts += [f"sample of {self.sample}"] if self.sample else []
         return ", ".join(parts)
 
 
@@ -123,17 +129,27 @@ class Traffic:
 
     def _values(self, z: Floats) -> Column:
         """Normal variates as values of the kind, with the same marginal whatever they share."""
-        if self.kind == "numeric":
+        if self.kind == "numeric" and not self.setting.shares:
             return np.exp(4 + 0.8 * z)
-        if self.kind == "rate":
-            return (z > 1.7506861).astype(np.float64)  # the normal quantile of 1 - _RATE
-        if self.setting.rare:
-            return Categories(["usual", "rare"], (z > special.ndtri(1 - self.setting.rare)).astype(np.int32))
-        edges = _NORMAL_QUANTILES
-        return Categories([f"c{i}" for i in range(len(_CATEGORIES))], np.searchsorted(edges, z).astype(np.int32))
+        shares = self.setting.shares or _SHARES[self.kind]
+        edges: Floats = special.ndtri(np.minimum(np.cumsum(shares)[:-1], 1.0))
+        places = np.searchsorted(edges, z)
+        if self.kind == "category":
+            return Categories([f"c{i}" for i in range(len(shares))], places.astype(np.int32))
+        return places.astype(np.float64)
 
 
-_NORMAL_QUANTILES: Floats = special.ndtri(np.cumsum(_CATEGORIES)[:-1])
+def sampled(groups: Ints, number: int, most: int, rng: np.random.Generator) -> Ints:
+    """Places of at most so many records of each group, drawn by chance. `groups` ascend."""
+    order = np.lexsort((rng.random(len(groups)), groups))
+    records = np.bincount(groups, minlength=number)
+    place = np.arange(len(groups)) - np.repeat(np.cumsum(records) - records, records)
+    return np.sort(order[place < most])
+
+
+def stands_for(records: Ints, most: int) -> Floats:
+    """Records that each of those of a sample stands for, given how many each group has."""
+    return np.asarray(np.maximum(records / most, 1.0), np.float64)
 
 
 Change = Callable[[Column, Ints], Column]
@@ -149,17 +165,22 @@ def slices_of(
     *,
     signal: Signal | None = None,
 ) -> list[Slice]:
-    """The next `count` slices of all series, from slice number `first` on; `change` changes their values."""
-    signal, length = signal or SIGNALS[traffic.kind], SIZE // SLICES
+    """The next `count` slices of all series, from slice number `first` on; `change` (values, series) changes them."""
+    signal, length, number = signal_of(traffic, signal), SIZE // SLICES, traffic.series * count
     groups, values, session = traffic.draw(count, factor)
     values = values if change is None else change(values, groups // count)
-    found = summarise(signal, values, groups, traffic.series * count, session)
+    records, sample, weight = np.bincount(groups, minlength=number), traffic.setting.sample, None
+    if sample:
+        rows, weight = sampled(groups, number, sample, traffic.rng), stands_for(records, sample)
+        groups, session = groups[rows], session[rows]
+        values = values.take(rows) if isinstance(values, Categories) else values[rows]
+    found = summarise(signal, values, groups, number, session, weight)
     return [
         Slice(
             (first + i) * length,
             (first + i + 1) * length,
             {
-                scope_of(row): Contents(found[row * count + i].n, {signal.name: found[row * count + i]})
+                scope_of(row): Contents(int(records[row * count + i]), {signal.name: found[row * count + i]})
                 for row in range(traffic.series)
                 if found[row * count + i].n
             },
@@ -172,6 +193,10 @@ def scope_of(row: int) -> Scope:
     return Scope(f"{row:06d}")
 
 
+def signal_of(traffic: Traffic, signal: Signal | None = None) -> Signal:
+    return msgspec.structs.replace(signal or SIGNALS[traffic.kind], sample=traffic.setting.sample > 0)
+
+
 def learn(traffic: Traffic, judge: Judge, change: Change | None = None, signal: Signal | None = None) -> None:
     """Every series learns its reference from `slices` slices and joins the judge."""
     length, count = SIZE // SLICES, traffic.setting.slices
@@ -181,7 +206,7 @@ def learn(traffic: Traffic, judge: Judge, change: Change | None = None, signal: 
             for one in learning:
                 one.take(SIZE, found)
     for one in learning:
-        judge.join(one.freeze({traffic.kind: signal or SIGNALS[traffic.kind]}), [])
+        judge.join(one.freeze({traffic.kind: signal_of(traffic, signal)}), [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +256,14 @@ FULL: Sequence[Setting] = [
     Setting(60, 1, slices=3456),
     *(Setting(600, factor, sessions=True) for factor in (0.5, 1)),
     Setting(3000, 1, sessions=True, swing=0.1, memory=0.8),
-    *(Setting(300, factor, rare=0.003) for factor in (0.2, 1, 5)),
-    *(Setting(300, rare=0.02, slices=slices) for slices in (72, 288)),
-    Setting(3000, rare=0.003, swing=0.1, memory=0.8),
-    Setting(600, sessions=True, rare=0.003),
-    Setting(600, sessions=True, rare=0.01, swing=0.1, memory=0.8),
+    *(Setting(300, factor, shares=(0.997, 0.003)) for factor in (0.2, 1, 5)),
+    *(Setting(300, shares=(0.98, 0.02), slices=slices) for slices in (72, 288)),
+    Setting(3000, shares=(0.997, 0.003), swing=0.1, memory=0.8),
+    Setting(600, sessions=True, shares=(0.997, 0.003)),
+    Setting(600, sessions=True, shares=(0.99, 0.01), swing=0.1, memory=0.8),
+    *(Setting(6000, factor, sample=64) for factor in (0.2, 1, 5)),
+    Setting(6000, sample=64, swing=0.1, memory=0.8),
+    Setting(6000, sample=64, sessions=True),
 ]
 QUICK: Sequence[Setting] = [
     Setting(300),
@@ -276,7 +304,7 @@ def main(arguments: Sequence[str]) -> None:
     chosen = parser.parse_args(arguments)
     begin, rows = time.monotonic(), []
     for setting in QUICK if chosen.quick else FULL:
-        for kind in ("category",) if setting.rare else KINDS:
+        for kind in ("category",) if setting.shares else KINDS:
             series, windows = effort(setting, quick=chosen.quick)
             rows.append(row_of(simulate(setting, kind, series, windows, chosen.seed)))
             print(f"{time.monotonic() - begin:6.0f} s  {'  '.join(rows[-1])}", file=sys.stderr, flush=True)
