@@ -16,7 +16,6 @@ from monitor.appearances import Appearances
 from monitor.baselines import Baselines
 from monitor.calibration import FalseAlarmSettings, Spending
 from monitor.clusters import Codebook, embedding_of
-from monitor.decomposition import Split
 from monitor.explain import Moved, explain, moved
 from monitor.model import (
     Alert,
@@ -36,7 +35,6 @@ from monitor.readings import LEAST_WINDOWS, Judge, Key, budget_of, key_of, learn
 from monitor.readings.arms import ArmTable
 from monitor.readings.levels import NOTHING, Measured, measure
 from monitor.readings.matters import matters
-from monitor.readings.origins import with_origin
 from monitor.reference import ReferenceSettings, ScopeReference, SeriesReference, mismatch
 from monitor.reference_file import ReferenceFile
 from monitor.rolling import Rolling
@@ -282,23 +280,22 @@ class Engine:
     def _described(self, size: int, window: Sequence[tuple[int, Slice]], due: Sequence[Reading]) -> list[Reading]:
         """The readings with what describes them and decides nothing."""
         distances: dict[Key, dict[str, float | None]] = {}
-        origins: dict[Key, Split] = {}
+        told: dict[Key, Reading] = {}
         for judge, rolls in ((self.judges[size], False), (self.rolled.get(size), True)):
             if judge is not None:
                 asked = [
                     r for r in due if r.verdict != "learning" and not r.baseline and (r.against == "rolling") is rolls
                 ]
                 distances |= judge.distances(window, {key_of(reading.scope, reading.signal) for reading in asked})
-                drifts = [reading for reading in asked if reading.verdict == "drift"]
-                origins |= judge.origins(window, drifts, self.samples.clusters.books)
+                for drift in (reading for reading in asked if reading.verdict == "drift"):
+                    told[key_of(drift.scope, drift.signal)] = judge.told(drift, window, self.samples.clusters.books)
         found = []
         for reading in due:
             if reading.baseline:
                 found.append(reading)
                 continue
             key = key_of(reading.scope, reading.signal)
-            more = msgspec.structs.replace(reading, distances=distances.get(key, {}))
-            found.append(with_origin(more, origins.get(key)))
+            found.append(msgspec.structs.replace(told.get(key, reading), distances=distances.get(key, {})))
         return found
 
     def _compared(self, size: int, now: int, window: Sequence[tuple[int, Slice]]) -> list[Reading]:

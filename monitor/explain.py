@@ -147,7 +147,7 @@ def _signal_line(part: Moved, share: float) -> str:
     reading = part.reading
     window = format_duration(reading.window)
     since = "" if reading.changed_at is None else f", since about {format_time(reading.changed_at)}"
-    change = _change(part) + _origin(reading)
+    change = _change(part) + _origin(reading) + _mostly(reading)
     return f"{reading.signal}: {share:.0%} of the shift: {change} ({reading.n:,} records in {window}{since})"
 
 
@@ -192,6 +192,13 @@ def _interval(reading: Reading) -> str:
     scale, form, unit = {"rate": (100, "+.1f", " points"), "vector": (1, ".0%", "")}.get(reading.kind, (1, "+.3g", ""))
     ends = ["any" if end is None else format(scale * end, form) for end in (low, high)]
     return f" ({ends[0]} to {ends[1]}{unit}, 95 %)"
+
+
+def _mostly(reading: Reading) -> str:
+    """The one part of the stream that a shift is mostly of."""
+    if reading.mostly_share is None or reading.mostly_records is None:
+        return ""
+    return f"; {reading.mostly_share:.0%} of it is {reading.mostly}, {reading.mostly_records:.0%} of the records"
 
 
 def _figure(value: float | None, reading: Reading) -> str:

@@ -102,6 +102,7 @@ def _measure(
         id_hash=records.id_hash,
         content_hash=records.content_hash,
         session_hash=_hashes(records.columns["session"]),
+        user_hash=_hashes(records.columns["user"]),
         of_hash=_of(records.columns["of"]),
         feedback_event=feedback,
         stream=_or_unknown(_names(records, stream), feedback),

@@ -199,6 +199,8 @@ class Scored:
     content_hash: Hashes
     session_hash: Hashes
     """0 where the record has no session."""
+    user_hash: Hashes
+    """0 where the record names no user."""
     of_hash: Hashes
     """Feedback events: `id_hash` of the exchange they are about; else 0."""
     feedback_event: Flags
@@ -279,6 +281,7 @@ _SCORED_ARRAYS: dict[str, Any] = {
     "id_hash": np.uint64,
     "content_hash": np.uint64,
     "session_hash": np.uint64,
+    "user_hash": np.uint64,
     "of_hash": np.uint64,
     "feedback_event": np.bool_,
 }
@@ -383,6 +386,13 @@ class Reading(msgspec.Struct, frozen=True):
     """Lower end of a 95 % interval of `effect`, in its unit; None where there is no effect."""
     effect_high: float | None = None
     """Its upper end; None as well where nothing bounds it."""
+    mostly: str = ""
+    """Where the verdict is `drift`, the one part of the stream that explains at least half of the shift with less than
+    half of the records: `tenant=acme`, or a user or session by the first digits of its hash (`user 3f2a91`)."""
+    mostly_share: float | None = None
+    """The part of the shift that is gone without its records."""
+    mostly_records: float | None = None
+    """Its part of the records."""
 
     @property
     def scope(self) -> Scope:

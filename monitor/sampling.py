@@ -23,7 +23,7 @@ MOST_CHARS = 20_000
 _MARGIN = 200
 """Characters before a cut in which a part of a key or a number may stand."""
 
-_FORMAT = 2
+_FORMAT = 3
 """Version of the packed form of a sample."""
 
 Redact = Callable[[Sequence[str | None]], Sequence[str | None]]
@@ -147,6 +147,8 @@ class Sample:
     id_hash: Hashes = field(default_factory=_no_hashes)
     session_hash: Hashes = field(default_factory=_no_hashes)
     """0 where the exchange has no session."""
+    user_hash: Hashes = field(default_factory=_no_hashes)
+    """0 where the exchange names no user."""
     transcripts: Transcripts = field(default_factory=_nothing_said)
     segments: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
     """Label -> its value for each exchange, or None."""
@@ -163,6 +165,7 @@ class Sample:
         return Sample(
             self.id_hash[rows],
             self.session_hash[rows],
+            self.user_hash[rows],
             self.transcripts.take(rows),
             {label: values[rows] for label, values in self.segments.items()},
             {name: found[rows] for name, found in self.vectors.items()},
@@ -190,7 +193,7 @@ class Sample:
         """Packed fields, for a checkpoint; versioned by the first of them."""
         segments = {label: values.tolist() for label, values in self.segments.items()}
         vectors = {name: (found.shape[1], found.tobytes()) for name, found in self.vectors.items()}
-        hashes = self.id_hash.tobytes(), self.session_hash.tobytes()
+        hashes = self.id_hash.tobytes(), self.session_hash.tobytes(), self.user_hash.tobytes()
         return _FORMAT, *hashes, self.transcripts.dump(), segments, vectors, self.measures.dump()
 
     @classmethod
@@ -198,10 +201,11 @@ class Sample:
         """The inverse of `dump`. Raises ValueError for another version."""
         if packed[0] != _FORMAT:
             raise ValueError("samples as another version of driftd keeps them: give another --out")
-        _, ids, sessions, said, segments, vectors, measures = packed
+        _, ids, sessions, users, said, segments, vectors, measures = packed
         return cls(
             np.frombuffer(ids, np.uint64),
             np.frombuffer(sessions, np.uint64),
+            np.frombuffer(users, np.uint64),
             Transcripts.load(said),
             {label: np.fromiter(values, np.object_, len(values)) for label, values in segments.items()},
             {name: np.frombuffer(data, np.float16).reshape(-1, width) for name, (width, data) in vectors.items()},
@@ -217,6 +221,7 @@ def add_samples(parts: Sequence[Sample]) -> Sample:
     return Sample(
         np.concatenate([part.id_hash for part in filled]),
         np.concatenate([part.session_hash for part in filled]),
+        np.concatenate([part.user_hash for part in filled]),
         concatenate_transcripts([part.transcripts for part in filled]) or _nothing_said(),
         {label: np.concatenate([part.segments[label] for part in filled]) for label in filled[0].segments},
         {name: np.concatenate([part.vectors[name] for part in filled]) for name in filled[0].vectors},

@@ -237,6 +237,7 @@ class OpenSlices:
             offered = Sample(
                 records.id_hash[rows],
                 records.session_hash[rows],
+                records.user_hash[rows],
                 transcripts.take(rows),
                 {label: values[rows] for label, values in named.items()},
                 measures=Measures.of(records.values, rows),

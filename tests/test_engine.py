@@ -45,6 +45,7 @@ def records(begin: int, seconds: int, *, cost: float | None) -> Scored:
         id_hash=ts.astype(np.uint64),
         content_hash=ts.astype(np.uint64),
         session_hash=none,
+        user_hash=none,
         of_hash=none,
         feedback_event=np.zeros(len(ts), bool),
         stream=Categories(["bot"], np.zeros(len(ts), np.int32)),

@@ -31,7 +31,7 @@ def slice_of(number: int, records: int, *, cost: float = 0.0, seed: int = 0, pla
     kinds = Categories(["c01"], np.full(n, 0 if placed else -1, np.int32))
     measures = Measures.of({"cost": np.full(n, cost), KIND: kinds}, np.arange(n))
     said, tenants = Transcripts.load([[None] * n] * 3), np.array(["acme", None] * n, np.object_)[:n]
-    sample = Sample(ids, ids // 3, said, {"tenant": tenants}, {PROMPT: vectors.astype(np.float16)}, measures)
+    sample = Sample(ids, ids // 3, ids // 5, said, {"tenant": tenants}, {PROMPT: vectors.astype(np.float16)}, measures)
     scopes = {BOT: Contents(records), Scope("bot", "tenant=acme"): Contents(records // 2)}
     return Slice(number * SECOND, (number + 1) * SECOND, scopes, {"bot": sample})
 

@@ -106,6 +106,12 @@ def test_it_is_said_whether_prompts_or_answers_changed() -> None:
     assert said(-0.6, -0.9, -0.3).startswith("; it goes with other answers to the same prompts, other prompts pull")
 
 
+def test_who_most_of_a_shift_is_of_is_named() -> None:
+    acme = reading(mostly="tenant=acme", mostly_share=0.9, mostly_records=0.12)
+    text = explain([Moved(acme, 1.0)], [])
+    assert "+0.09; 90% of it is tenant=acme, 12% of the records (1,500 records in 5m)" in text
+
+
 def test_many_signals_and_segments_are_counted_not_listed() -> None:
     moved = [Moved(reading(signal=f"s{i}"), 1.0) for i in range(MOST_SIGNALS + 4)]
     lines = explain(moved, [(reading(segment=f"t={i}"), 1.0) for i in range(8)]).splitlines()

@@ -30,6 +30,7 @@ def batch(rows: Sequence[Event], *, events: bool) -> Scored:
         id_hash=numbers + np.uint64(1_000 * events),
         content_hash=zeros,
         session_hash=zeros,
+        user_hash=zeros,
         of_hash=numbers if events else zeros,
         feedback_event=np.full(len(rows), events),
         stream=categories([stream for *_, stream, _ in rows]),

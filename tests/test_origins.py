@@ -77,6 +77,7 @@ class Traffic:
             id_hash=rng.integers(1, 2**63, n, dtype=np.uint64),
             content_hash=none,
             session_hash=none,
+            user_hash=none,
             of_hash=none,
             feedback_event=np.zeros(n, np.bool_),
             stream=Categories(["bot"], np.zeros(n, np.int32)),

@@ -257,9 +257,9 @@ def test_a_reference_comes_back_as_it_was(sessions: int) -> None:
 
 def test_another_version_is_refused() -> None:
     data = learned([slice_of(i, 5) for i in range(12)]).dump()
-    assert data[1] == 5
-    with pytest.raises(ValueError, match="version 4; this driftd reads version 5"):
-        ScopeReference.load(data[:1] + b"\x04" + data[2:])
+    assert data[1] == 6
+    with pytest.raises(ValueError, match="version 5; this driftd reads version 6"):
+        ScopeReference.load(data[:1] + b"\x05" + data[2:])
 
 
 def learned_with_a_break(slices: Sequence[Slice], cut: int) -> Learning:

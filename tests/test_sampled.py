@@ -47,6 +47,7 @@ def sample(*said: str, tenants: Sequence[str | None]) -> Sample:
     return Sample(
         np.arange(1, len(said) + 1, dtype=np.uint64),
         np.zeros(len(said), np.uint64),
+        np.zeros(len(said), np.uint64),
         Transcripts.load((said, nothing, nothing)),
         {"tenant": column(*tenants)},
     )

@@ -173,7 +173,8 @@ def test_a_sample_comes_back_from_its_packed_form() -> None:
         "status": Categories(["ok"], np.array([-1, 0], np.int32)),
     }
     measures = Measures.of(columns, np.arange(2))
-    sample = Sample(np.array([1, 2], np.uint64), np.array([0, 9], np.uint64), said, {}, vectors, measures)
+    ids, sessions, users = (np.array(pair, np.uint64) for pair in ((1, 2), (0, 9), (7, 0)))
+    sample = Sample(ids, sessions, users, said, {}, vectors, measures)
     back = Sample.load(sample.dump())
     assert back.dump() == sample.dump()
     assert back.vectors["v"].shape == (2, 3)

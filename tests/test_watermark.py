@@ -32,6 +32,7 @@ def scored(ts: Sequence[int], append: Sequence[int] | None = None) -> Scored:
         id_hash=np.arange(n, dtype=np.uint64),
         content_hash=zeros,
         session_hash=zeros,
+        user_hash=zeros,
         of_hash=zeros,
         feedback_event=np.zeros(n, bool),
         stream=Categories(["m"], np.zeros(n, np.int32)),

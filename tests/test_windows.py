@@ -34,6 +34,7 @@ class Record(NamedTuple):
     error: float = 0.0
     reason: str | None = None
     session: int = 0
+    user: int = 0
     said: int = 0
     feedback: bool = False
 
@@ -44,6 +45,7 @@ def scored(records: Sequence[Record]) -> Scored:
         id_hash=np.array([r.id for r in records], np.uint64),
         content_hash=np.array([r.said for r in records], np.uint64),
         session_hash=np.array([r.session for r in records], np.uint64),
+        user_hash=np.array([r.user for r in records], np.uint64),
         of_hash=np.zeros(len(records), np.uint64),
         feedback_event=np.array([r.feedback for r in records], bool),
         stream=categories([r.stream for r in records]),

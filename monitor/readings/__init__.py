@@ -16,14 +16,15 @@ import numpy as np
 
 from monitor.calibration import FalseAlarmSettings, decided, thresholds
 from monitor.clusters import Books
-from monitor.decomposition import Split
 from monitor.distances import DISTANCES
 from monitor.model import Kind, Reading, Scope, Signal, Verdict
 from monitor.readings import shares, vectors
+from monitor.readings.concentration import with_mostly
+from monitor.readings.counted import along, counted, since
 from monitor.readings.effects import dense_counts, window_counts
 from monitor.readings.lacking import LEAST_REFERENCE_UNITS, LEAST_UNITS, lacking
 from monitor.readings.matters import matters
-from monitor.readings.origins import of_answers, origin
+from monitor.readings.origins import with_origin
 from monitor.readings.shares import ShareTable, Watched
 from monitor.readings.vectors import VectorTable
 from monitor.reference import PROMPT, Exchanges, ScopeReference, SeriesReference
@@ -286,19 +287,21 @@ class Judge:
                 result[key] = {name: _number(value) for name, value in self.vectors.distances(row, window).items()}
         return result
 
-    def origins(self, window: Sequence[tuple[int, Slice]], drifts: Iterable[Reading], books: Books) -> dict[Key, Split]:
-        """Of drifts of answers, how much goes with other prompts, where that is known."""
-        watched = {(one.reference.scope, one.reference.signal.name): one for one in self.shares.series}
-        found: dict[Key, Split] = {}
-        for reading in drifts:
-            series, kept = watched.get((reading.scope, reading.signal)), self._exchanges(reading.scope, reading.signal)
-            book = books.get((reading.stream, PROMPT))
-            if series is None or kept is None or book is None or not of_answers(reading.signal):
-                continue
-            split = origin(reading, series, window, kept, book)
-            if split is not None:
-                found[key_of(reading.scope, reading.signal)] = split
-        return found
+    def told(self, drift: Reading, window: Sequence[tuple[int, Slice]], books: Books) -> Reading:
+        """A drift with where it comes from, where that is known: other prompts or answers, and who most of it is."""
+        key = drift.scope, drift.signal
+        if key not in self.parts or drift.kind == "level":
+            return drift
+        kept, series = self._exchanges(*key), self.parts[key].series[drift.signal]
+        if drift.kind == "vector":
+            direction = along(series, since(window, drift.changed_at))
+            return drift if direction is None else with_mostly(drift, direction, window, self.parts, kept)
+        watched = next(one for one in self.shares.series if one.reference is series)
+        how = counted(watched, drift.moved)
+        if how is None:
+            return drift
+        found = with_origin(drift, watched, how, window, kept=kept, book=books.get((drift.stream, PROMPT)))
+        return with_mostly(found, how, window, self.parts, kept)
 
     def _exchanges(self, scope: Scope, signal: str) -> Exchanges | None:
         """Sampled exchanges of when a signal of a scope was learned: those of its stream, if that learned it then."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.clusters import Codebook
-from monitor.model import HalfVectors, Hashes, Scope
+from monitor.model import Flags, HalfVectors, Hashes, Ints, Scope
 from monitor.sampling import Measures, add_measures
 from monitor.windows import Slice
 
@@ -32,6 +32,8 @@ class Exchanges:
     id_hash: Hashes
     session_hash: Hashes
     """0 where the exchange has no session."""
+    user_hash: Hashes
+    """0 where it names no user."""
     stands_for: NDArray[np.float32]
     """Records that each stands for: one over the probability that it is among these."""
     segments: Mapping[str, NDArray[np.object_]]
@@ -50,6 +52,7 @@ class Exchanges:
         return cls(
             sample.id_hash,
             sample.session_hash,
+            sample.user_hash,
             np.full(len(sample), each, np.float32),
             sample.segments,
             sample.measures,
@@ -59,11 +62,19 @@ class Exchanges:
     def __len__(self) -> int:
         return len(self.id_hash)
 
+    def within(self, segment: str | None) -> Flags:
+        """Which of them are of a segment, `label=value`; all where it is None."""
+        if segment is None:
+            return np.ones(len(self), np.bool_)
+        label, _, value = segment.partition("=")
+        return np.asarray(np.equal(self.segments[label], value), np.bool_)
+
     def take(self, rows: NDArray[Any]) -> Exchanges:
         """The exchanges at `rows` (indices), in that order."""
         return Exchanges(
             self.id_hash[rows],
             self.session_hash[rows],
+            self.user_hash[rows],
             self.stands_for[rows],
             {label: values[rows] for label, values in self.segments.items()},
             self.measures.take(rows),
@@ -93,7 +104,7 @@ class Exchanges:
 
     def dump(self) -> tuple[Any, ...]:
         """Packed fields, for a checkpoint."""
-        arrays = [column.tobytes() for column in (self.id_hash, self.session_hash, self.stands_for)]
+        arrays = [column.tobytes() for column in (self.id_hash, self.session_hash, self.user_hash, self.stands_for)]
         segments = {label: values.tolist() for label, values in self.segments.items()}
         vectors = None if self.vectors is None else (self.vectors.shape[1], self.vectors.tobytes())
         return arrays, segments, self.measures.dump(), vectors
@@ -101,15 +112,25 @@ class Exchanges:
     @classmethod
     def load(cls, packed: Sequence[Any]) -> Exchanges:
         """The inverse of `dump`."""
-        (ids, sessions, stands_for), segments, measures, vectors = packed
+        (ids, sessions, users, stands_for), segments, measures, vectors = packed
         return cls(
             np.frombuffer(ids, np.uint64),
             np.frombuffer(sessions, np.uint64),
+            np.frombuffer(users, np.uint64),
             np.frombuffer(stands_for, np.float32),
             {label: np.fromiter(values, np.object_, len(values)) for label, values in segments.items()},
             Measures.load(measures),
             None if vectors is None else np.frombuffer(vectors[1], np.float16).reshape(-1, vectors[0]),
         )
+
+
+def sampled(slices: Sequence[Slice], stream: str, book: Codebook | None) -> tuple[Exchanges, Ints] | None:
+    """The samples of some slices of a stream without vectors, and the number of each one's slice; None without any."""
+    parts = [part for part in (Exchanges.of(found, stream) for found in slices) if part is not None]
+    if not parts:
+        return None
+    placed = [replace(part.placed(book), vectors=None) for part in parts]
+    return add_exchanges(placed), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 
 def add_exchanges(parts: Sequence[Exchanges]) -> Exchanges:
@@ -118,6 +139,7 @@ def add_exchanges(parts: Sequence[Exchanges]) -> Exchanges:
     return Exchanges(
         np.concatenate([part.id_hash for part in parts]),
         np.concatenate([part.session_hash for part in parts]),
+        np.concatenate([part.user_hash for part in parts]),
         np.concatenate([part.stands_for for part in parts]),
         {label: np.concatenate([part.segments[label] for part in parts]) for label in parts[0].segments},
         add_measures([part.measures for part in parts]),

@@ -27,7 +27,7 @@ _ARRAYS: tuple[tuple[str, type[np.int64 | np.float64]], ...] = (
     ("lag_weights", np.float64),
     ("shared", np.float64),
 )
-_FORMAT = 5
+_FORMAT = 6
 """Version of the packed form of a reference."""
 BINS = 16
 """Quantile bins of a numeric signal."""

@@ -8,9 +8,12 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import xxhash
 
 from monitor import app
 from monitor.reference import Learning
+from monitor.store import read_only
+from monitor.windows import Slice
 from tests.replay.logs import Result, config, few_signals, lines, make_log, read_result, same, write
 from tests.test_origins import TOPICS, Topics
 
@@ -44,6 +47,18 @@ def law_of_replays(folder: Path) -> None:
 
 def test_every_replay_tells_the_same_origin(tmp_path: Path) -> None:
     law_of_replays(tmp_path)
+
+
+def test_of_users_only_hashes_are_kept(tmp_path: Path) -> None:
+    rows = [{**row, "prompt": "1 1", "user": f"jane-{i % 5}"} for i, row in enumerate(make_log(5, 300, streams=1))]
+    log = write(tmp_path / "log.jsonl", lines(rows))
+    replayed(tmp_path / "out", log, resume=True)
+    store = read_only(tmp_path / "out" / "driftd.db")
+    slices = [Slice.load(data) for _, _, data in store.blobs("ring")]
+    store.close()
+    kept = {user for found in slices for part in found.samples.values() for user in part.user_hash.tolist()}
+    assert kept == {xxhash.xxh3_64_intdigest(f"jane-{i}".encode()) for i in range(5)}
+    assert all(b"jane-" not in path.read_bytes() for path in (tmp_path / "out").iterdir())
 
 
 def unsampled(self: Learning, added: int, data: bytes) -> None:
