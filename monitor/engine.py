@@ -8,7 +8,7 @@ was interrupted anywhere goes on as if it had not been.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -31,10 +31,11 @@ from monitor.model import (
     Verdict,
     piece_key,
 )
-from monitor.readings import LEAST_WINDOWS, Judge, Key, budget_of, key_of, learning_readings
+from monitor.readings import LEAST_WINDOWS, Judge, Key, budget_of, key_of, learning_readings, with_trend
 from monitor.readings.arms import ArmTable
 from monitor.readings.levels import NOTHING, Measured, measure
 from monitor.readings.matters import matters
+from monitor.readings.trends import Trend
 from monitor.reference import ReferenceSettings, ScopeReference, SeriesReference, mismatch
 from monitor.reference_file import ReferenceFile
 from monitor.rolling import Rolling
@@ -281,12 +282,14 @@ class Engine:
         """The readings with what describes them and decides nothing."""
         distances: dict[Key, dict[str, float | None]] = {}
         told: dict[Key, Reading] = {}
+        trends: dict[Key, Trend] = {}
         for judge, rolls in ((self.judges[size], False), (self.rolled.get(size), True)):
             if judge is not None:
                 asked = [
                     r for r in due if r.verdict != "learning" and not r.baseline and (r.against == "rolling") is rolls
                 ]
                 distances |= judge.distances(window, {key_of(reading.scope, reading.signal) for reading in asked})
+                trends |= judge.trends(asked)
                 for drift in (reading for reading in asked if reading.verdict == "drift"):
                     told[key_of(drift.scope, drift.signal)] = judge.told(drift, window, self.samples.clusters.books)
         found = []
@@ -295,7 +298,8 @@ class Engine:
                 found.append(reading)
                 continue
             key = key_of(reading.scope, reading.signal)
-            found.append(msgspec.structs.replace(told.get(key, reading), distances=distances.get(key, {})))
+            more = msgspec.structs.replace(told.get(key, reading), distances=distances.get(key, {}))
+            found.append(with_trend(more, trends.get(key)))
         return found
 
     def _compared(self, size: int, now: int, window: Sequence[tuple[int, Slice]]) -> list[Reading]:
@@ -363,7 +367,12 @@ class Engine:
         (reading,) = self._described(reading.window, window, [reading])
         before, parts = self._held_against(reading, window)
         samples = [found.samples[scope.stream] for _, found in window if scope.stream in found.samples]
-        return moved(reading, self._strength(reading), before, parts, samples, book=self._book(scope.stream, signal))
+        found = moved(reading, self._strength(reading), before, parts, samples, book=self._book(scope.stream, signal))
+        if reading.baseline:
+            return found
+        judges = self.rolled if reading.against == "rolling" else self.judges
+        ramp = judges[reading.window].trends([reading], strongest=True).get(key_of(scope, signal))
+        return found if ramp is None else replace(found, ramp=ramp.words)
 
     def _book(self, stream: str, signal: str) -> Codebook | None:
         """The codebook of a signal of clusters."""

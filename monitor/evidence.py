@@ -89,6 +89,15 @@ class ShareNulls:
     def __len__(self) -> int:
         return len(self.rate)
 
+    def per_slice(self, rows: Ints, ages: Ints) -> tuple[Floats, Floats, Floats]:
+        """Of stretches of `ages` slices: by how much units add because they go on, and what one slice's swing adds.
+
+        Both variances over rate (1 - rate), the first of one unit; with them the degrees of freedom of the second.
+        """
+        age = _AGE_CLASS[ages]
+        by_units, swing = self.unit[rows] * self.going_on[rows, age], self.excess[rows, age] * self.base[rows]
+        return by_units, swing, _LESS_FREE * self.freedom[rows, age]
+
 
 def join_nulls(parts: Sequence[ShareNulls]) -> ShareNulls:
     """Those of several series as one."""
@@ -285,8 +294,17 @@ def variances(nulls: ShareNulls, rows: Ints, known: Floats, *, in_slice: Floats,
     excess, going_on = nulls.excess[rows, age], nulls.going_on[rows, age]
     found = by_units + excess * each
     freedom = _LESS_FREE * nulls.freedom[rows, age] * (found / ((going_on + excess) * each)) ** 2
+    return np.asarray(found / known * students(freedom) ** 2, np.float64)
+
+
+def students(freedom: Floats) -> Floats:
+    """The 97.5 % quantile of Student's t over that of the normal, by Cornish and Fisher's series; at most 2.
+
+    >>> students(np.array([10.0, 1e9])).round(3).tolist()  # 2.228/1.960 is 1.137
+    [1.135, 1.0]
+    """
     longer = 1 + (_Z**2 + 1) / (4 * freedom) + (5 * _Z**4 + 16 * _Z**2 + 3) / (96 * freedom**2)
-    return np.asarray(found / known * np.minimum(longer, 2) ** 2, np.float64)
+    return np.minimum(longer, 2)
 
 
 def _log_sum(terms: Sequence[Floats]) -> Floats:

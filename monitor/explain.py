@@ -38,6 +38,8 @@ class Moved:
     examples: Sequence[str] = ()
     """Redacted texts of the window: of vectors those that pull most away from the reference, of clusters those of the
     one that grew most."""
+    ramp: str = ""
+    """How fast it goes on changing since it began, where it does."""
 
 
 def moved(
@@ -146,7 +148,8 @@ def explain(together: Sequence[Moved], elsewhere: Sequence[tuple[Reading, float]
 def _signal_line(part: Moved, share: float) -> str:
     reading = part.reading
     window = format_duration(reading.window)
-    since = "" if reading.changed_at is None else f", since about {format_time(reading.changed_at)}"
+    since = f", {part.ramp}" * bool(part.ramp)
+    since += "" if reading.changed_at is None else f", since about {format_time(reading.changed_at)}"
     change = _change(part) + _origin(reading) + _mostly(reading)
     return f"{reading.signal}: {share:.0%} of the shift: {change} ({reading.n:,} records in {window}{since})"
 

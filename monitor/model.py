@@ -393,6 +393,13 @@ class Reading(msgspec.Struct, frozen=True):
     """The part of the shift that is gone without its records."""
     mostly_records: float | None = None
     """Its part of the records."""
+    trend: float | None = None
+    """Change a day, in `trend_unit`, by a straight line through all that the evidence remembers; None of less than 24
+    slices, of vectors and of volume. Of a category it is of the value that `moved`."""
+    trend_low: float | None = None
+    """Ends of its 95 % interval."""
+    trend_high: float | None = None
+    trend_unit: str = ""
 
     @property
     def scope(self) -> Scope:

@@ -133,6 +133,11 @@ def test_effects_come_with_their_intervals() -> None:
     assert "at least 8% of the texts are unlike the reference's (5% to 11%, 95 %) (" in topic
 
 
+def test_a_change_that_goes_on_is_said_to() -> None:
+    line = explain([Moved(reading(changed_at=0), 1.0, ramp="rising, difference of rates a day +0.01")], [])
+    assert line.endswith(", rising, difference of rates a day +0.01, since about 1970-01-01T00:00:00.000Z)")
+
+
 def test_what_is_unknown_is_said_to_be() -> None:
     longer = reading(kind="numeric", signal="response_words", value=80.0, reference_value=60.0, moved="upper tail")
     assert "60 before, 80 now, difference of rates +0.09, by its upper tail (" in explain([Moved(longer, 1.0)], [])

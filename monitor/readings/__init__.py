@@ -26,6 +26,7 @@ from monitor.readings.lacking import LEAST_REFERENCE_UNITS, LEAST_UNITS, lacking
 from monitor.readings.matters import matters
 from monitor.readings.origins import with_origin
 from monitor.readings.shares import ShareTable, Watched
+from monitor.readings.trends import Trend
 from monitor.readings.vectors import VectorTable
 from monitor.reference import PROMPT, Exchanges, ScopeReference, SeriesReference
 from monitor.summaries import SUMMARIES, Numeric, Rate
@@ -261,6 +262,14 @@ class Judge:
             effect_high=None if ends is None else _number(ends[1]),
         )
 
+    def trends(self, readings: Iterable[Reading], *, strongest: bool = False) -> dict[Key, Trend]:
+        """How fast the series of some readings change, over all that is remembered or their strongest stretch."""
+        asked = {key_of(reading.scope, reading.signal): reading.moved for reading in readings}
+        keys = [key_of(w.reference.scope, w.reference.signal.name) for w in self.shares.series]
+        rows = [row for row, key in enumerate(keys) if key in asked]
+        found = self.shares.trends(rows, [asked[keys[row]] for row in rows], strongest=strongest)
+        return {keys[row]: trend for row, trend in zip(rows, found, strict=True) if trend is not None}
+
     def distances(self, window: Sequence[tuple[int, Slice]], wanted: set[Key]) -> dict[Key, dict[str, float | None]]:
         """The descriptive distances of the wanted series, by their textbook definitions over records."""
         shapes = {watched.reference: watched.shape for watched in self.shares.series}
@@ -315,6 +324,14 @@ def without(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:
     """What `Judge.dump` packed, less some series."""
     of_shares, of_vectors = msgspec.msgpack.decode(data)
     return msgspec.msgpack.encode((shares.without(of_shares, gone), vectors.without(of_vectors, gone)))
+
+
+def with_trend(reading: Reading, trend: Trend | None) -> Reading:
+    """A reading that says how fast its series changes."""
+    if trend is None:
+        return reading
+    value, low, high = map(_number, trend[:3])
+    return msgspec.structs.replace(reading, trend=value, trend_low=low, trend_high=high, trend_unit=trend.unit)
 
 
 def _verdict(units: int, reference_units: float, *, drift: bool, seen: bool) -> Verdict:

@@ -54,6 +54,16 @@ class Shape:
     def mean(self) -> float:
         return float(self.dense @ grid_values(self.reference.signal.scale)) / max(self.reference.n, 1)
 
+    def slope(self, share: float) -> float | None:
+        """How fast the quantile at a share grows with it, on a log scale in parts of it; None where it does not."""
+        near = min(0.05, share / 2, (1 - share) / 2)
+        scale = self.reference.signal.scale
+        running = np.broadcast_to(np.cumsum(self.dense), (2, len(self.dense)))
+        low, high = _quantiles(running, np.array([share - near, share + near]), grid_values(scale)).tolist()
+        if low >= high or (scale == "log" and low <= 0):
+            return None
+        return float(np.log(high / low) if scale == "log" else high - low) / (2 * near)
+
     @cached_property
     def bin_means(self) -> Floats:
         """Mean of the values in each bin, 0 in one without any. Shape (bins,)."""
@@ -364,6 +374,11 @@ def category_effects(
     if some:
         result.low[some], result.high[some] = of_total_variation(sides, [known[row] for row in some])
     return result
+
+
+def category_names(reference: SeriesReference, cells: Flags) -> list[str]:
+    """What `moved` calls each of the values that are watched."""
+    return [named_value(reference, yes) for yes in cells]
 
 
 def named_value(reference: SeriesReference, yes: Flags) -> str:

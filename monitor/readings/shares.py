@@ -24,6 +24,7 @@ from monitor.readings.effects import (
     Gathered,
     Shape,
     category_effects,
+    category_names,
     decile_ends,
     no_effects,
     numeric_effects,
@@ -32,7 +33,9 @@ from monitor.readings.effects import (
 )
 from monitor.readings.intervals import Z_STRETCH, Uncertain, Z, of_differences
 from monitor.readings.packing import packed_names, packed_rows, rows_but
+from monitor.readings.trends import Trend, slopes
 from monitor.reference import SeriesReference
+from monitor.settings import DAY
 from monitor.windows import SLICES, Slice
 
 _QUANTILES = (1 / 16, 1 / 4, 1 / 2, 3 / 4, 15 / 16)
@@ -124,6 +127,31 @@ class Watched:
         if signal.kind != "numeric" or signal.scale != "log":
             return np.empty((0, 2))
         return decile_ends(self.shape, nulls.rate, 1 / nulls.known)
+
+    def trend_of(self, moved: str, strongest: int) -> tuple[int, float, str] | None:
+        """The share whose trend is told, what its change is multiplied by for the owner, and the unit of that.
+
+        Of a category the value that moved; of a number the quantile that moved most, else the middle one, which changes
+        by minus that of the share below it over the density there. None where there is none.
+        """
+        kind, scale = self.reference.signal.kind, self.reference.signal.scale
+        if kind == "rate":
+            return 0, 1.0, "difference of rates a day"
+        if kind == "category":
+            names = category_names(self.reference, self.yes)
+            if moved not in names:
+                return None
+            place = names.index(moved)
+            alone = len(self.nulls) < len(names)  # of two values the last one's share is watched
+            unit = f"share of {moved} a day"
+            return (0, 1.0 if place else -1.0, unit) if alone else (place, 1.0, unit)
+        if not len(self.nulls):
+            return None
+        place = strongest if moved else int(np.abs(self.nulls.rate - 0.5).argmin())
+        share = float(self.nulls.rate[place])
+        slope = self.shape.slope(share)
+        word = "relative change" if scale == "log" else "change"
+        return None if slope is None else (place, -slope, f"{word} of the {share:.2g} quantile a day")
 
     def shares(self, found: Slice) -> tuple[Floats, float, float] | None:
         """Share of the units of a slice in each of `nulls`, units in all and units scored; None without records."""
@@ -326,6 +354,35 @@ class ShareTable:
         here = variances(self.evidence.nulls, shares, known, in_slice=in_slice, ages=ages)
         found.effect[rates] = rate - usual
         found.low[rates], found.high[rates] = of_differences(rate, usual, here, there, Z_STRETCH)
+
+    def trends(self, rows: Sequence[int], moved: Sequence[str], *, strongest: bool) -> list[Trend | None]:
+        """How fast some series change.
+
+        Parameters
+        ----------
+        moved : what of each series moved, as its reading says
+        strongest : over the strongest stretch of the share that is told of, not over all that is remembered
+
+        """
+        told: list[tuple[int, float, str] | None] = []
+        for row, name in zip(rows, moved, strict=True):
+            begin, end = self.first[row : row + 2].tolist()
+            most = int(self.evidence.log_sum[begin:end].argmax()) if end > begin else 0
+            found = self.series[row].trend_of(name, most)
+            told.append(None if found is None else (begin + found[0], *found[1:]))
+        shares = np.array([found[0] for found in told if found is not None], np.int64)
+        last = np.array([self.evidence.strongest(share)[0] for share in shares.tolist()]) if strongest else None
+        lines = iter(zip(*(part.tolist() for part in slopes(self.evidence, shares, last)), strict=True))
+        a_day = DAY / (self.size // SLICES)
+        result: list[Trend | None] = []
+        for found in told:
+            line = None if found is None else next(lines)
+            if found is None or line is None or np.isnan(line[0]):
+                result.append(None)
+                continue
+            value, *ends = (found[1] * a_day * part for part in line)
+            result.append(Trend(value, min(ends), max(ends), found[2]))
+        return result
 
     def _since(self) -> Ints:
         """Slices in the strongest stretch of the strongest share of each series."""
