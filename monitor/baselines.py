@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from monitor.calibration import Cycle
 from monitor.clusters import NO_BOOKS, Books
 from monitor.model import Pieces, Scope, Signal, piece_key
 from monitor.reference import PROMPT, Learning, ReferenceSettings, ScopeReference
@@ -67,8 +68,14 @@ class Baselines:
                 given.append(self.ruling(Part(scope)))
             elif self.until is None or closed.start < self.until:
                 end = self._end(closed.start, self.origin)
-                self.learning[Part(scope)] = Learning(scope, closed.start, end, self.sizes)
+                self.learning[Part(scope)] = Learning(scope, closed.start, end, self.sizes, cycle=self._cycle())
         return given
+
+    def _cycle(self) -> Cycle | None:
+        if self.file is not None:
+            return self.file.cycle
+        period = self.settings.period
+        return None if period is None else Cycle.of(period, self.sizes[0] // SLICES)
 
     def _end(self, begin: int, origin: int) -> int:
         if self.until is not None:
@@ -136,7 +143,7 @@ class Baselines:
         part = self._ruler(scope, signal)
         if part is None:
             return None
-        return self.begun[scope] if part.number == 0 else self._period(part)[0]
+        return self.begun[scope] if part.number == 0 else self._held(part).begin
 
     def scopes(self) -> list[Scope]:
         """Every stream and segment that was seen, in the order of readings."""
@@ -160,16 +167,16 @@ class Baselines:
         """
         coarsest = self.sizes[-1] // SLICES
         begin = -(-at // coarsest) * coarsest
-        by_length: dict[int, set[str]] = {}
+        by_length: dict[tuple[int, Cycle | None], set[str]] = {}
         for name in sorted(signals):
             part = self._ruler(scope, name)
             if part is not None:
-                first, last = self._period(part)
-                by_length.setdefault(last - first, set()).add(name)
+                found = self._held(part)
+                by_length.setdefault((found.end - found.begin, found.cycle), set()).add(name)
                 self.taken[part] = self.taken.get(part, frozenset()) | {name}
-        for length, names in sorted(by_length.items()):
+        for (length, cycle), names in sorted(by_length.items(), key=lambda found: found[0][0]):
             number = sum(1 for _ in self._parts(scope))
-            learning = Learning(scope, begin, begin + length, self.sizes, only=frozenset(names))
+            learning = Learning(scope, begin, begin + length, self.sizes, only=frozenset(names), cycle=cycle)
             self.learning[Part(scope, number)] = learning
 
     def _ruler(self, scope: Scope, signal: str) -> Part | None:
@@ -186,14 +193,13 @@ class Baselines:
         parts = (Part(scope, number) for number in count())
         return takewhile(lambda part: part in self.references or part in self.learning, parts)
 
-    def _period(self, part: Part) -> tuple[int, int]:
-        found = self.learning.get(part) or self.references[part]
-        return found.begin, found.end
+    def _held(self, part: Part) -> Learning | ScopeReference:
+        return self.learning.get(part) or self.references[part]
 
     # ---- state ------------------------------------------------------------------------------------------------------
 
     def pieces(self) -> Pieces:
-        """Packed state that never changes: references, and the slices that are kept of what is being learned."""
+        """Packed state that never changes: references, and slices and phases that are kept of what is being learned."""
         found: Pieces = {}
         for part, learning in self.learning.items():
             for size, kept in learning.kept.items():
@@ -201,6 +207,9 @@ class Baselines:
                     found["kept", piece_key(*part, size, start)] = partial(learning.dump_kept, size, start)
             if learning.exchanges is not None:
                 found["sampled", piece_key(*part, learning.added)] = learning.dump_exchanges
+            for size, sums in learning.phases.items():
+                for phase, times, dump in sums.pieces():
+                    found["phase", piece_key(*part, size, phase, times)] = dump
         for part, reference in self.references.items():
             found["reference", piece_key(*part)] = reference.dump
         return found
@@ -227,6 +236,9 @@ class Baselines:
             elif table == "sampled":
                 scope, number, added = msgspec.json.decode(key)
                 self.learning[Part(Scope(*scope), number)].put_exchanges(added, piece)
+            elif table == "phase":
+                scope, number, size, phase, times = msgspec.json.decode(key)
+                self.learning[Part(Scope(*scope), number)].phases[size].put_back(phase, times, piece)
         for scope, number in references:
             part = Part(Scope(*scope), number)
             self.references[part] = ScopeReference.load(held["reference", piece_key(*part)])

@@ -39,7 +39,9 @@ def build(config: Config, logs: Sequence[str], on_commit: Callable[[Pipeline], N
     if not logs:
         raise UsageError("no LOG to learn from")
     until = config.reference.until
-    learned = config.model_copy(update={"reference": ReferenceSettings()})
+    period = config.reference.period
+    wanted = ReferenceSettings() if period is None else config.reference.model_copy(update={"size": 2 * period})
+    learned = config.model_copy(update={"reference": wanted})
     if until is None:
         if "-" in logs:
             raise UsageError("standard input cannot be read twice; give files, or reference.until")

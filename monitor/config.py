@@ -36,8 +36,10 @@ from monitor.slices import StreamSettings
 from monitor.sources.files import FilesSettings
 from monitor.store import StoreSettings
 from monitor.watermark import TimeSettings
-from monitor.windows import check_sizes
+from monitor.windows import SLICES, check_sizes
 
+LEAST_PHASES = 4
+"""Slices of the shortest window that a cycle is at least long."""
 LEAST_WINDOWS = 6
 """A reference is at least this many windows long."""
 _MEASURED = {
@@ -196,6 +198,11 @@ class Config(Settings):
     @pydantic.field_validator("reference")
     @classmethod
     def _long_enough(cls, given: ReferenceSettings, info: pydantic.ValidationInfo) -> ReferenceSettings:
+        shortest = min(info.data.get("windows", (SLICES,)))
+        least = LEAST_PHASES * shortest // SLICES
+        if given.period is not None and given.period < least:
+            needed_period = f"windows of {format_duration(shortest)} and more need a period of {format_duration(least)}"
+            _refuse([(("reference", "period"), f"{needed_period} at least")])
         if given.until is None and given.kind != "file":
             size = given.end(0, 0)
             length = format_duration(size) + (", its default" if given.size is None else "")

@@ -36,7 +36,7 @@ from monitor.readings.arms import ArmTable
 from monitor.readings.levels import NOTHING, Measured, measure
 from monitor.readings.matters import matters
 from monitor.readings.trends import Trend
-from monitor.reference import ReferenceSettings, ScopeReference, SeriesReference, mismatch
+from monitor.reference import ReferenceSettings, ScopeReference, mismatch
 from monitor.reference_file import ReferenceFile
 from monitor.rolling import Rolling
 from monitor.rules import LevelSettings, RuleSettings, next_deadline, selects, step
@@ -47,7 +47,7 @@ from monitor.slices import OpenSlices, StreamSettings
 from monitor.summaries import AnySummary, merged
 from monitor.windows import SLICES, Contents, Rings, Slice
 
-_FIXED = {"ring", "codebook", "kept", "sampled", "reference", "block", "block_kept", "block_sampled", "arm"}
+_FIXED = {"ring", "codebook", "kept", "phase", "sampled", "reference", "block", "block_kept", "block_sampled", "arm"}
 """Tables of pieces that never change."""
 
 
@@ -230,6 +230,13 @@ class Engine:
         if not self.baselines.apart(reference.scope):
             return []
         notices, name = [], reference.scope.words
+        if reference.too_short and reference.cycle is not None:
+            notices.append(
+                f"reference: {name} learned for {format_duration(max(reference.end - reference.begin, 0))} up to "
+                f"{format_time(reference.end)}, which does not hold two periods of "
+                f"{format_duration(reference.cycle.period)}; it is not judged"
+            )
+            return notices
         for size in self.plan.sizes:
             length = size // SLICES
             if reference.slices[size] < LEAST_WINDOWS * SLICES:
@@ -385,14 +392,10 @@ class Engine:
         """What a reading is held against, and what of the window."""
         if reading.baseline:
             return self.arms[reading.window].sides(reading, window) or (None, [])
-        known = self._reference_of(reading)
-        parts = [found.summary(reading.scope, reading.signal) for _, found in window]
-        return None if known is None else known.summary, [part for part in parts if part is not None]
-
-    def _reference_of(self, reading: Reading) -> SeriesReference | None:
         judges = self.rolled if reading.against == "rolling" else self.judges
-        part = judges[reading.window].parts.get((reading.scope, reading.signal))
-        return None if part is None else part.series.get(reading.signal)
+        parts = [found.summary(reading.scope, reading.signal) for _, found in window]
+        usual = judges[reading.window].usual(reading.scope, reading.signal, window)
+        return usual, [part for part in parts if part is not None]
 
     def _strength(self, reading: Reading) -> float:
         """Size of an effect in multiples of what matters."""

@@ -22,13 +22,15 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
-from monitor.calibration import BOTH_SIDES, LAGS, ReferenceSlices, lag_pairs
+from monitor.calibration import BOTH_SIDES, LAGS, ReferenceSlices, Season, lag_pairs
 from monitor.model import Flags, Floats, Ints
 
 STARTS = 32
 """Starts kept at a time: four to an octave of age."""
 SUMS = 4
 """What is summed since each start."""
+MIX = 2
+"""What is summed besides where there is a season."""
 REACH = 512
 """Slices that the oldest start kept may lie back."""
 _EXCESS: Floats = np.concatenate([[0.0], 0.25 * 4.0 ** np.arange(7)])
@@ -85,6 +87,12 @@ class ShareNulls:
     """Degrees of freedom of that, for each age."""
     log_weights: Floats
     """Posterior log weight of each excess for each age."""
+    of_phase: Floats
+    """Where there is a season: independent units that would know the rate of a typical phase as well; else 0."""
+    phases: Floats
+    """How many phases; 0 where there is no season."""
+    phase_slices: Floats
+    """Slices to a phase; 1 where there is no season."""
 
     def __len__(self) -> int:
         return len(self.rate)
@@ -119,7 +127,7 @@ def share_nulls(slices: ReferenceSlices, yes: Flags | Floats) -> ShareNulls:
     mean = slices.mean @ chosen
     total = max(slices.total, 1.0)
     guess = (mean * total + 0.5) / (total + 1)
-    spread = guess * (1 - guess)
+    spread = guess * (1 - guess) if slices.season is None else _spread(slices.season, chosen)
     unit = np.einsum("bs,bc,cs->s", chosen, slices.within, chosen) / spread
     unit = np.where((unit <= 0) | (np.minimum(guess, 1 - guess) * total < _FEW), 1.0, unit)
     inverse_seen = float((units / np.maximum(seen, 1e-9)).sum() / max(float(units.sum()), 1e-9)) if len(units) else 1.0
@@ -129,17 +137,42 @@ def share_nulls(slices: ReferenceSlices, yes: Flags | Floats) -> ShareNulls:
     stays = slices.stays * slices.shared * unit[:, None]
     lags = lags / base[:, None]
     lags[:, 0] -= 1
-    lags[:, 1:] -= stays[:, 1:] / base[:, None]
     of_mean = slices.inverse * unit + (stays * BOTH_SIDES * slices.lag_weights).sum(axis=1)
-    lags += of_mean[:, None] / base[:, None]  # residuals about the reference's own mean are too small by its variance
+    left = pairs.astype(np.float64)
+    if slices.season is None:
+        lags[:, 1:] -= stays[:, 1:] / base[:, None]
+        # Residuals about the reference's own mean are too small by its variance.
+        lags += of_mean[:, None] / base[:, None]
+    else:
+        lags = slices.season.given_back(lags, unit / base)
+        lags[:, 1:] -= stays[:, 1:] / base[:, None]
+        left *= slices.season.freedom
     going_on = 1 + np.stack([(stays * _kernel(int(age), LAGS)).sum(axis=1) for age in _AGES], axis=1) / base[:, None]
     # What has hardly been seen tells nothing of how its units go together: that they do then counts as a change.
     kurtosis = np.minimum(inverse_seen / spread / max(len(number), 1), 1 / _FEW)
-    excess, freedom = _excess(lags, pairs, kurtosis, going_on)
+    excess, freedom = _excess(lags, left, kurtosis, going_on)
     between = np.maximum((lags * base[:, None] * BOTH_SIDES * slices.lag_weights).sum(axis=1), 0)
     weights = _weights(excess, freedom, going_on, base)
     known = 1 / np.maximum(of_mean + between, 1e-12)
-    return ShareNulls(mean, known, unit, base, going_on, np.maximum(excess, 0), freedom, weights)
+    seasonal = _of_phase(slices, lags * base[:, None], unit, stays)
+    return ShareNulls(mean, known, unit, base, going_on, np.maximum(excess, 0), freedom, weights, *seasonal)
+
+
+def _spread(season: Season, chosen: Floats) -> Floats:
+    """Mean of rate (1 - rate) over the units of all phases. Shape (S,)."""
+    units = season.units[:, None]
+    guess = (season.mean @ chosen * units + 0.5) / (units + 1)
+    spread: Floats = (units * guess * (1 - guess)).sum(axis=0) / max(float(units.sum()), 1e-9)
+    return spread
+
+
+def _of_phase(slices: ReferenceSlices, between: Floats, unit: Floats, stays: Floats) -> tuple[Floats, Floats, Floats]:
+    """How well a typical phase is known, how many there are, and slices to each; shapes (S,)."""
+    season, every = slices.season, np.ones(len(unit))
+    if season is None:
+        return 0 * every, 0 * every, every
+    variance = season.typical * unit + np.maximum((between + stays) @ season.lag_weights, 0)
+    return 1 / np.maximum(variance, 1e-12), every * season.cycle.phases, every * season.phase_slices
 
 
 def _kernel(age: int, lags: int) -> Floats:
@@ -161,7 +194,7 @@ def _autocovariance(number: Ints, units: Floats, u: Floats) -> tuple[Floats, Int
     return found, pairs
 
 
-def _excess(lags: Floats, pairs: Ints, kurtosis: Floats, going_on: Floats) -> tuple[Floats, Floats]:
+def _excess(lags: Floats, pairs: Floats, kurtosis: Floats, going_on: Floats) -> tuple[Floats, Floats]:
     """The excess of each stretch over what its units make it, and the degrees of freedom of that. Shapes (S, ages).
 
     Lags beyond the first few count where they add more than a standard error of what they add, and if they do, what
@@ -231,15 +264,28 @@ def _weights(excess: Floats, freedom: Floats, going_on: Floats, base: Floats) ->
     return normal
 
 
-def deviances(nulls: ShareNulls, rows: Ints, rate: Floats, known: Floats, ages: Ints) -> Floats:
+def deviances(
+    nulls: ShareNulls,
+    rows: Ints,
+    rate: Floats,
+    known: Floats,
+    *,
+    ages: Ints,
+    expected: tuple[Floats, Floats] | None = None,
+) -> Floats:
     """Twice the log likelihood ratio between stretch and reference for units that are independent. Shape (P,).
 
     The parameters are those of `log_e_values`, of any shapes that go together; 0 where nothing is known.
     """
-    units, there, usual = known / _grown(nulls, rows, ages), nulls.known[rows], nulls.rate[rows]
+    units, (usual, there) = known / _grown(nulls, rows, ages), _expectation(nulls, rows, expected)
     joint = (units * rate + there * usual) / (units + there)
     found = 2 * (units * _divergence(rate, joint) + there * _divergence(usual, joint))
     return np.asarray(np.maximum(found, 0), np.float64)
+
+
+def _expectation(nulls: ShareNulls, rows: Ints, expected: tuple[Floats, Floats] | None) -> tuple[Floats, Floats]:
+    """What is usual, and how many units know it: of the whole reference, where a stretch has nothing of its own."""
+    return (nulls.rate[rows], nulls.known[rows]) if expected is None else expected
 
 
 def _grown(nulls: ShareNulls, rows: Ints, ages: Ints) -> Floats:
@@ -249,7 +295,14 @@ def _grown(nulls: ShareNulls, rows: Ints, ages: Ints) -> Floats:
 
 
 def log_e_values(
-    nulls: ShareNulls, rows: Ints, rate: Floats, known: Floats, *, in_slice: Floats, ages: Ints
+    nulls: ShareNulls,
+    rows: Ints,
+    rate: Floats,
+    known: Floats,
+    *,
+    in_slice: Floats,
+    ages: Ints,
+    expected: tuple[Floats, Floats] | None = None,
 ) -> tuple[Floats, Floats, Floats]:
     """Log e-value of stretches, the deviance, and the variance of its root by the estimated excess. Shapes (P,).
 
@@ -260,13 +313,15 @@ def log_e_values(
     known : independent units that would know it as well: N^2/sum n^2/k of all units N and those scored, k
     in_slice : those of one slice on average, sum n^2/sum n^2/k
     ages : slices of the stretch
+    expected : of each stretch the usual share, and independent units that would know it as well; without it, those of
+        the whole reference
 
     """
     age = _AGE_CLASS[ages]
-    grown, deviance = _grown(nulls, rows, ages), deviances(nulls, rows, rate, known, ages)
-    units, there = known / grown, nulls.known[rows]
+    grown, deviance = _grown(nulls, rows, ages), deviances(nulls, rows, rate, known, ages=ages, expected=expected)
+    units, (usual, there) = known / grown, _expectation(nulls, rows, expected)
     both = units + there
-    joint = (units * rate + there * nulls.rate[rows]) / both
+    joint = (units * rate + there * usual) / both
     odds = (units * rate + 0.5) * (1 - joint) / ((units * (1 - rate) + 0.5) * np.maximum(joint, 1e-12))
     steeper = np.maximum(np.where(joint < 0.5, odds, 1 / np.maximum(odds, 1e-12)), 1) ** _SKEW
     part = steeper * nulls.base[rows] * in_slice / grown * (there / both)
@@ -350,7 +405,8 @@ def no_nulls() -> ShareNulls:
     """Those of no share."""
     scalars = (np.empty(0), np.empty(0), np.empty(0), np.empty(0))
     by_age = (np.empty((0, len(_AGES))),) * 3
-    return ShareNulls(*scalars, *by_age, np.empty((0, len(_AGES), len(_EXCESS))))
+    seasonal = (np.empty(0), np.empty(0), np.empty(0))
+    return ShareNulls(*scalars, *by_age, np.empty((0, len(_AGES), len(_EXCESS))), *seasonal)
 
 
 @dataclass(slots=True)
@@ -370,6 +426,9 @@ class Evidence:
     """Twice the log likelihood ratio of each start for units that are independent, -inf for a free place."""
     log_sum: Floats
     """Log of their sum, -inf before the first slice."""
+    mix: Floats | None = None
+    """Where any share has a season: since each start, sums of n times the usual share and of n times how much less
+    than a typical phase those of a slice are known."""
 
     @classmethod
     def begin(cls, nulls: ShareNulls) -> Evidence:
@@ -383,18 +442,25 @@ class Evidence:
             np.full((count, STARTS), -np.inf),
             np.full((count, STARTS), -np.inf),
             np.full(count, -np.inf),
+            np.zeros((count, STARTS, MIX)) if nulls.phases.any() else None,
         )
 
     def join(self, other: Evidence) -> None:
         """Add other shares with what is known of them."""
         self.nulls = join_nulls([self.nulls, other.nulls])
+        if self.mix is not None or other.mix is not None:
+            parts = [np.zeros((*part.births.shape, MIX)) if part.mix is None else part.mix for part in (self, other)]
+            self.mix = np.concatenate(parts)
         for name in ("step_number", "births", "sums", "log_e", "deviance", "log_sum"):
             setattr(self, name, np.concatenate([getattr(self, name), getattr(other, name)]))
 
-    def step(self, share: Floats, units: Floats, seen: Floats) -> None:
+    def step(
+        self, share: Floats, units: Floats, seen: Floats, usual: Floats | None = None, vagueness: Floats | None = None
+    ) -> None:
         """Add one slice, shapes (S,): the share of its units, how many there are, and how many were scored.
 
-        The evidence of a share begins with the first slice that holds any.
+        Where a share has a season, also what is usual of it in such a slice, and how much less the phases of the slice
+        are known than a typical one. The evidence of a share begins with the first slice that holds any.
         """
         some = (units > 0) & (seen > 0)
         begun, number = some | (self.step_number > 0), self.step_number
@@ -409,6 +475,9 @@ class Evidence:
         squares = units**2
         new = np.stack([units * share, units, squares / np.maximum(seen, 1e-9), squares], axis=1)
         self.sums += np.where(some[:, None], new, 0.0)[:, None]
+        if self.mix is not None and usual is not None and vagueness is not None:
+            self.mix[every, place] = 0
+            self.mix += np.where(some[:, None], np.stack([units * usual, units * vagueness], axis=1), 0.0)[:, None]
         self.step_number = number + begun
         self._weigh()
 
@@ -419,17 +488,37 @@ class Evidence:
         ages = np.where(live, self.step_number[:, None] - self.births, 0)
         rate = np.clip(successes / np.where(some, units, 1.0), 0, 1)
         known = np.where(some, units**2 / np.where(some, inverse, 1.0), 0.0)
-        deviance = deviances(self.nulls, np.arange(len(ages))[:, None], rate, known, ages)
+        every = np.arange(len(ages))[:, None]
+        expected = None if self.mix is None else self._expected(every, self.mix, units, squares)
+        deviance = deviances(self.nulls, every, rate, known, ages=ages, expected=expected)
         self.deviance = np.where(live, deviance, -np.inf)
         rows, places = worth = np.nonzero(self.deviance >= _WORTH)
-        in_slice = squares[worth] / inverse[worth]
-        found, _, _ = log_e_values(self.nulls, rows, rate[worth], known[worth], in_slice=in_slice, ages=ages[worth])
+        in_slice, of_worth = squares[worth] / inverse[worth], None
+        if expected is not None:
+            of_worth = expected[0][worth], expected[1][worth]
+        found, _, _ = log_e_values(
+            self.nulls, rows, rate[worth], known[worth], in_slice=in_slice, ages=ages[worth], expected=of_worth
+        )
         self.log_e = np.full(self.births.shape, -np.inf)
         self.log_e[rows, places] = found
         self.log_sum = np.full(len(ages), -np.inf)
         tells = np.unique(rows)
         if len(tells):
             self.log_sum[tells] = special.logsumexp(self.log_e[tells], axis=1)
+
+    def _expected(self, rows: Ints, mix: Floats, units: Floats, squares: Floats) -> tuple[Floats, Floats]:
+        """The usual share of stretches, and the units that would know it as well. Shapes (P,).
+
+        Phases are known each by its own slices: the mean of as many as a stretch covers, slices weighing as much as
+        they hold (Kish's number of them), is known that much better, but no better than the whole reference is.
+        """
+        nulls, whole = self.nulls, self.nulls.known[rows]
+        seasonal, some = nulls.phases[rows] > 0, units > 0
+        units, squares = np.where(some, units, 1.0), np.where(some, squares, 1.0)
+        covered = np.clip(units**2 / squares / nulls.phase_slices[rows], 1, np.maximum(nulls.phases[rows], 1))
+        of_phases = nulls.of_phase[rows] * covered / np.maximum(mix[..., 1] / units, 1e-12)
+        usual = np.where(seasonal, np.clip(mix[..., 0] / units, 0, 1), nulls.rate[rows])
+        return usual, np.where(seasonal, np.minimum(of_phases, whole), whole)
 
     def strongest(self, row: int) -> tuple[int, float]:
         """Slices of the stretch that is likeliest to hold all of a change of a share, and the share of its units.
@@ -447,6 +536,14 @@ class Evidence:
         inverse = np.maximum(inverse, 1e-300)
         return units**2 / inverse, squares / inverse, self.step_number[rows] - self.births[rows, place]
 
+    def strongest_usual(self, rows: Ints) -> tuple[Floats, Floats]:
+        """What is usual of the shares at `rows` in those stretches, and the units that know it. Shape (P,) each."""
+        if self.mix is None:
+            return self.nulls.rate[rows], self.nulls.known[rows]
+        place = self.deviance[rows].argmax(axis=1)
+        _, units, _, squares = self.sums[rows, place].T
+        return self._expected(rows, self.mix[rows, place], units, squares)
+
     def recent(self, slices: int) -> Floats:
         """Log e-value of the longest stretch of at most so many slices. Shape (S,)."""
         age = np.where(self.births >= 0, self.step_number[:, None] - self.births, -1)
@@ -458,15 +555,17 @@ class Evidence:
         """Forget all evidence of the shares at `rows` and begin anew."""
         self.step_number[rows] = 0
         self.births[rows], self.sums[rows] = -1, 0
+        if self.mix is not None:
+            self.mix[rows] = 0
         self.log_e[rows], self.deviance[rows], self.log_sum[rows] = -np.inf, -np.inf, -np.inf
 
     def state(self) -> tuple[Ints, Ints, Floats]:
-        """What cannot be derived: steps, births and sums."""
+        """What cannot be derived, beside `mix`: steps, births and sums."""
         return self.step_number, self.births, self.sums
 
-    def put_back(self, steps: Ints, births: Ints, sums: Floats) -> None:
-        """The inverse of `state`, after the same shares have joined."""
-        self.step_number, self.births, self.sums = steps, births, sums
+    def put_back(self, steps: Ints, births: Ints, sums: Floats, mix: Floats | None = None) -> None:
+        """The inverse of `state` and `mix`, after the same shares have joined."""
+        self.step_number, self.births, self.sums, self.mix = steps, births, sums, mix
         if len(steps):
             self._weigh()
         self.log_sum[steps == 0] = -np.inf

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 
 from monitor import __version__
+from monitor.calibration import Cycle
 from monitor.clusters import Books, Codebook
 from monitor.distances import DISTANCES, Distance
 from monitor.model import Floats, Scope, Signal
@@ -72,6 +73,11 @@ class ReferenceFile:
     def length(self) -> int:
         """How long was learned, in milliseconds."""
         return self.end - self.begin
+
+    @property
+    def cycle(self) -> Cycle | None:
+        """What its references follow."""
+        return next((reference.cycle for reference in self.scopes.values() if reference.cycle is not None), None)
 
 
 def pack(

@@ -122,8 +122,21 @@ WRONG = {
     "sources:\n- kind: files\n  paths: [x]\n  format: nativ": [
         "f.yaml:4: sources[0].format: unknown format 'nativ'; did you mean 'native'?"
     ],
-    "reference: {kind: seasonal}": [
-        "f.yaml:1: reference.kind: unknown kind 'seasonal'; there is 'learned', 'file' or 'rolling'"
+    "reference: {kind: season}": [
+        "f.yaml:1: reference.kind: unknown kind 'season'; there is 'learned', 'seasonal', 'file' or 'rolling'"
+    ],
+    "reference: {kind: seasonal}": ["f.yaml:1: reference: `kind: seasonal` needs a `period`, as in `period: 1d`"],
+    "reference: {kind: seasonal, period: 1d}": [
+        "f.yaml:1: reference: `kind: seasonal` needs a `size` of two periods at least, 2d, or an `until`"
+    ],
+    "reference: {kind: seasonal, period: 7d, size: 13d}": [
+        "f.yaml:1: reference: a `size` of 13d holds less than two periods: 14d at least"
+    ],
+    "reference: {kind: learned, period: 7d}": [
+        "f.yaml:1: reference: `period` goes with `kind: seasonal`, not with `kind: learned`"
+    ],
+    "windows: [5m]\nreference: {kind: seasonal, period: 90s, size: 14d}": [
+        "f.yaml:2: reference.period: windows of 5m and more need a period of 1m40s at least"
     ],
     "reference: {kind: rolling}": ["f.yaml:1: reference: `kind: rolling` needs a `size`, as in `size: 7d`"],
     "reference: {kind: file}": [
@@ -133,10 +146,10 @@ WRONG = {
         "f.yaml:1: reference: `path` goes with `kind: file`, not with `kind: learned`"
     ],
     "reference: {kind: file, path: a, size: 1d}": [
-        "f.yaml:1: reference: `size` goes with `kind: learned` or `kind: rolling`, not with `kind: file`"
+        "f.yaml:1: reference: `size` goes with `kind: learned` or `kind: seasonal` or `kind: rolling`, not with"
     ],
     "reference: {kind: rolling, size: 1d, until: 2026-11-20}": [
-        "f.yaml:1: reference: `until` goes with `kind: learned`, not with `kind: rolling`"
+        "f.yaml:1: reference: `until` goes with `kind: learned` or `kind: seasonal`, not with `kind: rolling`"
     ],
     "reference: {size: 1d, until: 2026-11-20}": ["f.yaml:1: reference: give size or until, not both"],
     "reference: {until: tomorrow}": [

@@ -257,8 +257,8 @@ def test_a_reference_comes_back_as_it_was(sessions: int) -> None:
 
 def test_another_version_is_refused() -> None:
     data = learned([slice_of(i, 5) for i in range(12)]).dump()
-    assert data[1] == 6
-    with pytest.raises(ValueError, match="version 5; this driftd reads version 6"):
+    assert data[1] == 7
+    with pytest.raises(ValueError, match="version 5; this driftd reads version 7"):
         ScopeReference.load(data[:1] + b"\x05" + data[2:])
 
 

@@ -21,6 +21,7 @@ as a further chi-square in the denominator.
 """
 
 from monitor.calibration.budget import FalseAlarmSettings, Spending, decided, thresholds
+from monitor.calibration.season import LEAST_PERIODS, Cycle, Season, season_of
 from monitor.calibration.tails import (
     SUPPORTED,
     NullMoments,
@@ -46,11 +47,14 @@ __all__ = [
     "BOTH_SIDES",
     "FEW_SLICES",
     "LAGS",
+    "LEAST_PERIODS",
     "SUPPORTED",
+    "Cycle",
     "FalseAlarmSettings",
     "NullMoments",
     "NullTerms",
     "ReferenceSlices",
+    "Season",
     "Spending",
     "critical",
     "decided",
@@ -61,6 +65,7 @@ __all__ = [
     "null_moments",
     "null_terms",
     "raised_lead",
+    "season_of",
     "shift_ends",
     "stack_terms",
     "tail",

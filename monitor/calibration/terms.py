@@ -115,12 +115,18 @@ def _terms(slices: ReferenceSlices, x: Floats, within: Floats, square: float, ra
     inverse_seen = float((units / slices.seen[live]).sum() / units.sum())
     pairs, weight, between = _lag_products(number, units, u)
     between[0] -= trace * inverse_seen
-    between -= trace * slices.stays * slices.shared
-    shrink = _shrinkage(between, slices, trace)
-    between += shrink * trace
     kernel = BOTH_SIDES * ((LAGS - np.arange(LAGS)) / LAGS**2 + slices.lag_weights)
-    link = _link(pairs, weight, kernel, len(u))
-    own = shrink * kernel.sum() - kernel[0] * inverse_seen - float(kernel @ slices.shared)
+    if slices.season is None:
+        between -= trace * slices.stays * slices.shared
+        shrink = _shrinkage(between, slices, trace)
+        between += shrink * trace
+        of_residuals, own = kernel, shrink * kernel.sum() - kernel[0] * inverse_seen
+    else:
+        between = slices.season.given_back(between, trace) - trace * slices.stays * slices.shared
+        of_residuals = slices.season.for_residuals(kernel)
+        own = -of_residuals[0] * inverse_seen - float(of_residuals @ slices.season.own)
+    own -= float(kernel @ slices.shared)
+    link = _link(pairs, weight, of_residuals, len(u))
     y = link @ u
     across = _across(u, within, y)
     lead_within, lead_between = _lead(u, link, within, own)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from monitor.model import Floats, Ints
+
+if TYPE_CHECKING:
+    from monitor.calibration.season import Season
 
 LAGS = 12
 """Lags 0 .. 11 of slice means are estimated: a window is twelve slices."""
@@ -19,7 +23,8 @@ class ReferenceSlices:
     number: Ints
     """Slice numbers, ascending; gaps part the runs. Shape (R,)."""
     shares: Floats
-    """Mean over units of the share in each bin. Shape (R, r)."""
+    """Mean over units of the share in each bin; with a season, less what is usual at its time, plus the mean of all.
+    Shape (R, r)."""
     units: Floats
     """Units in all, n_s. Shape (R,)."""
     seen: Floats
@@ -40,6 +45,8 @@ class ReferenceSlices:
     """The part of W that stays the same from slice to slice in a unit that lies in both."""
     fewer: float = 1.0
     """Of a sample, sum m_j over sum m_j^2 for the m_j records of each unit, on average over slices."""
+    season: Season | None = None
+    """What is usual at each time of a cycle, where the reference knows one."""
 
 
 def multinomial_within(shares: Floats, units: Floats) -> Floats:

@@ -29,7 +29,7 @@ from monitor.readings.shares import ShareTable, Watched
 from monitor.readings.trends import Trend
 from monitor.readings.vectors import VectorTable
 from monitor.reference import PROMPT, Exchanges, ScopeReference, SeriesReference
-from monitor.summaries import SUMMARIES, Numeric, Rate
+from monitor.summaries import SUMMARIES, AnySummary, Numeric, Rate
 from monitor.summaries.numeric import grid_values
 from monitor.windows import SLICES, Contents, Slice, add_contents
 
@@ -122,7 +122,8 @@ class Judge:
         for row, watched in enumerate(table.series):
             series, units = watched.reference, int(found.units[row])
             drift, seen = bool(found.decided[row]), bool(found.detectable[row] <= watched.matters)
-            verdict = _verdict(units, series.known(self.size), drift=drift, seen=seen)
+            known = float(found.known[row])
+            verdict = _verdict(units, known, drift=drift, seen=seen)
             unit = _effect_unit(series.signal, int(found.effects.decile[row]))
             yield self._reading(
                 now,
@@ -142,6 +143,7 @@ class Judge:
                 detectable=_number(found.detectable[row]) if found.records[row] else None,
                 moved=found.effects.moved[row] if verdict == "drift" else "",
                 since=int(found.since[row]),
+                known=known,
             )
 
     def _vectors(
@@ -160,7 +162,7 @@ class Judge:
                 now,
                 series,
                 "rff_mmd",
-                _verdict(int(found.units[row]), series.known(self.size), drift=bool(drift[row]), seen=seen),
+                _verdict(int(found.units[row]), float(found.known[row]), drift=bool(drift[row]), seen=seen),
                 value=_number(found.value[row]) if found.records[row] else None,
                 reference_value=_number(found.reference_value[row]) if found.records[row] else None,
                 effect=_number(found.effect[row]) if found.records[row] else None,
@@ -173,6 +175,7 @@ class Judge:
                 units=int(found.units[row]),
                 detectable=_number(found.detectable[row]) if found.records[row] else None,
                 since=int(found.since[row]),
+                known=float(found.known[row]),
             )
 
     def _volumes(self, now: int, window: Sequence[tuple[int, Slice]]) -> Iterable[Reading]:
@@ -182,6 +185,9 @@ class Judge:
             if signal != "volume":
                 continue
             least, usual, most = reference.volume[self.size]
+            if reference.cycle is not None:
+                usual = reference.expected(now - self.size, now)
+                least, most = least * usual, most * usual
             records = sum(found.scopes[scope].records for _, found in window if scope in found.scopes)
             known = math.isfinite(most) and usual >= LEAST_UNITS
             drift = known and (records > factor * most or records < least / factor)
@@ -228,11 +234,12 @@ class Judge:
         detectable: float | None,
         since: int,
         ends: tuple[float, float] | None,
+        known: float,
         moved: str = "",
     ) -> Reading:
         lacks = ""
         if verdict == "insufficient":
-            lacks = lacking(self.size, units, series.known(self.size), detectable, self._matters(series))
+            lacks = lacking(self.size, units, known, detectable, self._matters(series))
         return Reading(
             at=now,
             window=self.size,
@@ -270,8 +277,20 @@ class Judge:
         found = self.shares.trends(rows, [asked[keys[row]] for row in rows], strongest=strongest)
         return {keys[row]: trend for row, trend in zip(rows, found, strict=True) if trend is not None}
 
+    def usual(self, scope: Scope, signal: str, window: Sequence[tuple[int, Slice]]) -> AnySummary | None:
+        """What a signal of a window is held against; with a cycle, of a category, at the same time of it."""
+        part = self.parts.get((scope, signal))
+        series = None if part is None else part.series.get(signal)
+        mixes = [watched.mix(window) for watched in self.shares.series if watched.reference is series]
+        if series is None or not mixes or mixes[0] is None:
+            return None if series is None else series.summary
+        return series.mixed(mixes[0])
+
     def distances(self, window: Sequence[tuple[int, Slice]], wanted: set[Key]) -> dict[Key, dict[str, float | None]]:
-        """The descriptive distances of the wanted series, by their textbook definitions over records."""
+        """The descriptive distances of the wanted series, by their textbook definitions over records.
+
+        They are from the whole reference, whatever the time of a cycle.
+        """
         shapes = {watched.reference: watched.shape for watched in self.shares.series}
         chosen = [s for s in shapes if key_of(s.scope, s.signal.name) in wanted]
         result: dict[Key, dict[str, float | None]] = {}
@@ -302,6 +321,8 @@ class Judge:
         if key not in self.parts or drift.kind == "level":
             return drift
         kept, series = self._exchanges(*key), self.parts[key].series[drift.signal]
+        if series.season(self.size) is not None:
+            return drift  # what it is held against are not the exchanges of the whole reference
         if drift.kind == "vector":
             direction = along(series, since(window, drift.changed_at))
             return drift if direction is None else with_mostly(drift, direction, window, self.parts, kept)

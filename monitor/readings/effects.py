@@ -37,12 +37,23 @@ class Shape:
     """What the effect of one number or category is measured by, from its reference alone."""
 
     reference: SeriesReference
+    mix: Floats | None = None
+    """Weights of the phases of a cycle that are meant; None for the whole reference."""
+
+    @cached_property
+    def cells(self) -> tuple[Ints, Floats | Ints]:
+        """Cells that hold records of the reference, and how many of its `n` each does."""
+        if self.mix is None or self.reference.by_phase is None:
+            cells = self.reference.summary.cells
+            return cells.keys, cells.mass
+        keys, parts = self.reference.by_phase.mixed(self.mix)
+        return keys, parts * (self.reference.n / max(float(parts.sum()), 1e-300))
 
     @cached_property
     def dense(self) -> Floats:
         """Numeric: records of the reference in each cell of the grid."""
-        cells, scale = self.reference.summary.cells, self.reference.signal.scale
-        dense: Floats = np.bincount(cells.keys, cells.mass, minlength=GRID_CELLS[scale]).astype(np.float64)
+        (keys, mass), scale = self.cells, self.reference.signal.scale
+        dense: Floats = np.bincount(keys, mass, minlength=GRID_CELLS[scale]).astype(np.float64)
         return dense
 
     @cached_property
@@ -85,8 +96,8 @@ class Shape:
     @cached_property
     def record_shares(self) -> Floats:
         """Share of each bin in the reference, records weighing the same. Shape (bins,)."""
-        cells = self.reference.summary.cells
-        placed = np.bincount(self.reference.place(cells.keys), cells.mass, minlength=self.reference.bins)
+        keys, mass = self.cells
+        placed = np.bincount(self.reference.place(keys), mass, minlength=self.reference.bins)
         return placed / max(self.reference.n, 1)
 
     def shifted(self) -> tuple[Floats, Floats]:

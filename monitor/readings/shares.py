@@ -10,14 +10,25 @@ window what it shows does not matter or says nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import msgspec
 import numpy as np
 
-from monitor.calibration import decided, like_reference
-from monitor.evidence import STARTS, SUMS, Evidence, ShareNulls, join_nulls, no_nulls, share_nulls, shown_by, variances
+from monitor.calibration import Season, decided, like_reference
+from monitor.evidence import (
+    MIX,
+    STARTS,
+    SUMS,
+    Evidence,
+    ShareNulls,
+    join_nulls,
+    no_nulls,
+    share_nulls,
+    shown_by,
+    variances,
+)
 from monitor.model import Flags, Floats, Ints, Scope
 from monitor.readings.effects import (
     Effects,
@@ -84,7 +95,7 @@ class Watched:
     matters: float
     learned: tuple[int, int] = (0, 0)
     """Begin and end of the reference: slices of that time are no evidence."""
-    _detectable: dict[tuple[int, float], float] = field(default_factory=dict)
+    _detectable: dict[tuple[int, float, int], float] = field(default_factory=dict)
 
     @cached_property
     def shape(self) -> Shape:
@@ -123,10 +134,19 @@ class Watched:
     @cached_property
     def ends(self) -> Floats:
         """Amounts: the interval of each decile of the reference. Shape (9, 2)."""
-        signal, nulls = self.reference.signal, self.effect_nulls
-        if signal.kind != "numeric" or signal.scale != "log":
+        return self.ends_of(self.shape, 1 / self.effect_nulls.known)
+
+    def ends_of(self, shape: Shape, there: Floats) -> Floats:
+        """The same of the reference in some phases of its cycle.
+
+        Parameters
+        ----------
+        there : variance of its shares over rate (1 - rate)
+
+        """
+        if self.reference.signal.kind != "numeric" or self.reference.signal.scale != "log":
             return np.empty((0, 2))
-        return decile_ends(self.shape, nulls.rate, 1 / nulls.known)
+        return decile_ends(shape, self.effect_nulls.rate, there)
 
     def trend_of(self, moved: str, strongest: int) -> tuple[int, float, str] | None:
         """The share whose trend is told, what its change is multiplied by for the owner, and the unit of that.
@@ -153,15 +173,54 @@ class Watched:
         word = "relative change" if scale == "log" else "change"
         return None if slope is None else (place, -slope, f"{word} of the {share:.2g} quantile a day")
 
-    def shares(self, found: Slice) -> tuple[Floats, float, float] | None:
-        """Share of the units of a slice in each of `nulls`, units in all and units scored; None without records."""
+    @cached_property
+    def season(self) -> Season | None:
+        return self.reference.season(self.size)
+
+    @cached_property
+    def by_phase(self) -> Floats:
+        """Shares that are usual in each phase of the cycle. Shape (P, shares of `nulls`)."""
+        assert self.season is not None
+        of_all: Floats = self.season.mean @ self._telling.T
+        return of_all
+
+    def mix(self, window: Sequence[tuple[int, Slice]]) -> Floats | None:
+        """Weights of the phases of the cycle under the records of a window; None without a cycle or where unknown."""
+        if self.season is None:
+            return None
+        total: Floats = np.zeros(self.season.cycle.phases)
+        for _, found in window:
+            summary = found.summary(self.reference.scope, self.reference.signal.name)
+            if summary is not None:
+                total += summary.cells.population * self.season.weights(found.start, found.end - found.start)
+        return total / total.sum() if total.sum() > 0 else None
+
+    def known(self, mix: Floats | None) -> float:
+        """Units of the reference, or those by which it knows phases with these weights, as many as a window covers."""
+        if self.season is None:
+            return self.reference.known(self.size)
+        if mix is None:
+            return 0.0
+        return min(self.season.known(mix, SLICES / self.season.phase_slices), self.reference.known(self.size))
+
+    def shares(self, found: Slice) -> tuple[Floats | float, ...] | None:
+        """Share of the units of a slice in each of `nulls`, units in all and units scored; None without records.
+
+        With a cycle also the usual share and how much less it is known than that of a typical phase.
+        """
         if self.learned[0] < found.end and found.start < self.learned[1]:
             return None
         summary = found.summary(self.reference.scope, self.reference.signal.name)
         if summary is None:
             return None
+        weights = None if self.season is None else self.season.weights(found.start, found.end - found.start)
+        if weights is not None and not weights.any():
+            return None
         part, units, seen = summary.cells.project(self.reference.place, self.reference.bins)
-        return self._telling @ part, units, self.like_reference(seen, summary.n)
+        share, seen = self._telling @ part, self.like_reference(seen, summary.n)
+        if weights is None or self.season is None:
+            return share, units, seen
+        return share, units, seen, weights @ self.by_phase, self.season.vagueness(weights)
 
     def like_reference(self, known: float, records: int) -> float:
         """Of a sample of so many records its units, counted in those of the reference's; else `known` as it is."""
@@ -169,45 +228,65 @@ class Watched:
         sampled = self.reference.summary.cells.sampled
         return like_reference(known, records, rows.stays, rows.fewer) if sampled else known
 
-    def detectable(self, known: float, threshold: float) -> float:
-        """The smallest change that a window of so many units would have shown with 90 % power; NaN where none."""
+    def detectable(self, known: float, threshold: float, mix: Floats | None = None) -> float:
+        """The smallest change that a window of so many units would have shown with 90 % power; NaN where none.
+
+        With a cycle, of a window in that phase which most of its records are in.
+        """
         step = int(np.floor(_LADDER * np.log2(max(known, 1)) + 1e-9))
-        key = step, threshold
+        phase = -1 if mix is None else int(mix.argmax())
+        key = step, threshold, phase
         if key not in self._detectable:
-            if len(self._detectable) > 256:
+            if len(self._detectable) > (256 if mix is None else 4096):
                 self._detectable.clear()
-            self._detectable[key] = self._smallest(2 ** (step / _LADDER), threshold)
+            self._detectable[key] = self._smallest(2 ** (step / _LADDER), threshold, self._nulls_in(phase))
         return self._detectable[key]
 
-    def _smallest(self, known: float, threshold: float) -> float:
-        count = len(self.nulls)
+    def _nulls_in(self, phase: int) -> ShareNulls:
+        """The nulls of a window in one phase of a cycle."""
+        if phase < 0 or self.season is None:
+            return self.nulls
+        only = np.zeros(self.season.cycle.phases)
+        only[phase] = 1
+        return replace(self.nulls, rate=self.by_phase[phase], known=self.known_in(self.nulls, only, SLICES))
+
+    def known_in(self, nulls: ShareNulls, mix: Floats, slices: int) -> Floats:
+        """Units by which phases with some weights are known, of which a stretch of so many slices covers its part."""
+        assert self.season is not None
+        covered = min(max(slices / self.season.phase_slices, 1.0), self.season.cycle.phases)
+        vagueness = max(self.season.vagueness(mix), 1e-12)
+        known: Floats = np.minimum(nulls.of_phase * covered / vagueness, nulls.known)
+        return known
+
+    def _smallest(self, known: float, threshold: float, nulls: ShareNulls) -> float:
+        count = len(nulls)
         if not count:
             return float("nan")
         needed = np.log(count) - np.log(threshold)
         if self.reference.signal.kind == "numeric":
             shares, effects = self.shape.shifted()
-            moved = (shares - self.shape.record_shares) @ self.yes.T + self.nulls.rate
+            moved = (shares - self.shape.record_shares) @ self.yes.T + nulls.rate
             rows = np.broadcast_to(np.arange(count), moved.shape)
-            shown = shown_by(self.nulls, rows.ravel(), np.clip(moved, 0, 1).ravel(), known, SLICES).reshape(moved.shape)
+            shown = shown_by(nulls, rows.ravel(), np.clip(moved, 0, 1).ravel(), known, SLICES).reshape(moved.shape)
             reach = np.where(effects > 0, shown.max(axis=2), np.inf).min(axis=0)
             reach = np.where((effects > 0).any(axis=0), reach, -np.inf)
             return first_shown(effects.max(axis=0), reach, needed)
-        sides = [self._side(sign, known, needed) for sign in (1, -1)]
+        sides = [self._side(sign, known, needed, nulls) for sign in (1, -1)]
         return float(np.max(sides))
 
-    def _side(self, sign: int, known: float, needed: float) -> float:
+    def _side(self, sign: int, known: float, needed: float, nulls: ShareNulls) -> float:
         """The smallest change up or down that would have shown whichever share makes it.
 
         0 where none that matters is possible on that side.
         """
-        usual = self.nulls.rate
+        usual = nulls.rate
         room = 1 - usual if sign > 0 else usual
         able = np.flatnonzero(room >= self.matters)
         if not len(able):
             return 0.0
         tried = usual[able, None] + sign * _CHANGES
         rows = np.broadcast_to(able[:, None], tried.shape)
-        shown = shown_by(self.nulls, rows.ravel(), np.clip(tried, 0, 1).ravel(), known, SLICES).reshape(tried.shape)
+        shown = shown_by(nulls, rows.ravel(), np.clip(tried, 0, 1).ravel(), known, SLICES).reshape(tried.shape)
         shown = np.where(room[able, None] >= _CHANGES, shown, -np.inf)
         return float(np.max([first_shown(_CHANGES, row, needed) for row in shown]))
 
@@ -239,6 +318,8 @@ class Shares:
     units: Ints
     since: Ints
     """Slices in the strongest stretch."""
+    known: Floats
+    """Units of the reference that say what is usual."""
 
 
 @dataclass(slots=True)
@@ -287,16 +368,19 @@ class ShareTable:
     def _of_slice(series: Sequence[Watched], found: Slice | None) -> tuple[Floats, Floats]:
         """Share of the units in each share of the series, units in all and units scored, shape (3, shares).
 
-        With it the units of each series, in all and scored, shape (S, 2).
+        Where a series has a cycle there are two more rows, as in `Evidence.step`. With it the units of each series, in
+        all and scored, shape (S, 2).
         """
-        columns = np.zeros((3, sum(len(watched.nulls) for watched in series)))
+        rows = 3 if all(watched.season is None for watched in series) else 5
+        columns = np.zeros((rows, sum(len(watched.nulls) for watched in series)))
         held, begin = np.zeros((len(series), 2)), 0
-        for row, watched in enumerate(series):
+        for place, watched in enumerate(series):
             of_slice = None if found is None else watched.shares(found)
             mine = slice(begin, begin + len(watched.nulls))
             if of_slice is not None:
-                columns[0, mine], columns[1, mine], columns[2, mine] = of_slice
-                held[row] = of_slice[1:]
+                for row, column in enumerate(of_slice):
+                    columns[row, mine] = column
+                held[place] = of_slice[1:3]
             begin = mine.stop
         return columns, held
 
@@ -316,7 +400,8 @@ class ShareTable:
         """
         matters = np.array([watched.matters for watched in self.series])
         counts = window_counts([watched.reference for watched in self.series], window)
-        found = self._effects(np.arange(len(self.series)), counts, np.full(len(self.series), SLICES))
+        mixes = [watched.mix(window) for watched in self.series]
+        found = self._effects(np.arange(len(self.series)), counts, np.full(len(self.series), SLICES), mixes)
         since, p_value = self._since(), self.p_values()
         beyond = p_value <= threshold
         stretching = beyond & ~self.drifting
@@ -326,21 +411,25 @@ class ShareTable:
         records = np.array([part.n for part in counts], np.int64)
         recent = self._mean_log(self.evidence.recent(SLICES))
         self._follow(drift, (records > 0) & (still | (recent <= 0)))
-        known = zip(self.series, counts, threshold.tolist(), strict=True)
+        each = list(zip(self.series, counts, threshold.tolist(), mixes, strict=True))
         detectable = np.array(
-            [watched.detectable(watched.like_reference(part.known, part.n), spent) for watched, part, spent in known]
+            [
+                watched.detectable(watched.like_reference(part.known, part.n), spent, mix)
+                for watched, part, spent, mix in each
+            ]
         )
+        known = np.array([watched.known(mix) for watched, _, _, mix in each])
         units = np.array([part.units for part in counts], np.int64)
-        return Shares(p_value, found, detectable, drift, stretching, records, units, since)
+        return Shares(p_value, found, detectable, drift, stretching, records, units, since, known)
 
     def _by_stretch(self, rows: Ints, since: Ints, window: Sequence[tuple[int, Slice]], found: Effects) -> None:
         """Put the effects of the strongest stretch in the place of the window's: what changed may have just begun."""
         short = rows[since[rows] < SLICES]
-        parts = [
-            window_counts([self.series[row].reference], [part for part in window if part[0] >= SLICES - since[row]])[0]
-            for row in short.tolist()
-        ]
-        stretch = self._effects(short, parts, since[short], Z_STRETCH)
+        recent = [[part for part in window if part[0] >= SLICES - since[row]] for row in short.tolist()]
+        each = list(zip([self.series[row] for row in short.tolist()], recent, strict=True))
+        parts = [window_counts([watched.reference], slices)[0] for watched, slices in each]
+        mixes = [watched.mix(slices) for watched, slices in each]
+        stretch = self._effects(short, parts, since[short], mixes, Z_STRETCH)
         for name in ("effect", "decile", "moved", "low", "high"):
             getattr(found, name)[short] = getattr(stretch, name)
         of_category = [self.series[row].reference.signal.kind == "category" for row in short.tolist()]
@@ -350,10 +439,10 @@ class ShareTable:
         shares = self.first[rates]
         rate = np.array([self.evidence.strongest(share)[1] for share in shares.tolist()])
         known, in_slice, ages = self.evidence.strongest_known(shares)
-        usual, there = self.evidence.nulls.rate[shares], 1 / self.evidence.nulls.known[shares]
+        usual, knowing = self.evidence.strongest_usual(shares)
         here = variances(self.evidence.nulls, shares, known, in_slice=in_slice, ages=ages)
         found.effect[rates] = rate - usual
-        found.low[rates], found.high[rates] = of_differences(rate, usual, here, there, Z_STRETCH)
+        found.low[rates], found.high[rates] = of_differences(rate, usual, here, 1 / knowing, Z_STRETCH)
 
     def trends(self, rows: Sequence[int], moved: Sequence[str], *, strongest: bool) -> list[Trend | None]:
         """How fast some series change.
@@ -405,22 +494,33 @@ class ShareTable:
             found[some] = np.where(sums > 0, shift + np.log(np.maximum(sums, 1e-300) / counts), -np.inf)
         return found
 
-    def _effects(self, rows: Ints, counts: Sequence[Gathered], ages: Ints, z: float = Z) -> Effects:
-        """Of the series at `rows` in their last slices, `ages` of them, by their kind."""
-        found, known = no_effects(len(rows)), self._uncertain(rows, ages, z)
+    def _effects(
+        self, rows: Ints, counts: Sequence[Gathered], ages: Ints, mixes: Sequence[Floats | None], z: float = Z
+    ) -> Effects:
+        """Of the series at `rows` in their last slices, `ages` of them, by their kind.
+
+        With a cycle they are held against phases with the weights of `mixes`.
+        """
+        shapes = [
+            self.series[row].shape if mix is None else Shape(self.series[row].reference, mix)
+            for row, mix in zip(rows.tolist(), mixes, strict=True)
+        ]
+        found, known = no_effects(len(rows)), self._uncertain(rows, ages, mixes, shapes, z)
         kinds = [self.series[row].reference.signal.kind for row in rows.tolist()]
         for kind in sorted(set(kinds)):
             mine = np.flatnonzero([of == kind for of in kinds])
             places = mine.tolist()
             watched, parts = [self.series[rows[at]] for at in places], [counts[at] for at in places]
-            shapes, doubts = [one.shape for one in watched], [known[at] for at in places]
+            of_kind, doubts = [shapes[at] for at in places], [known[at] for at in places]
             if kind == "category":
-                found.put(mine, category_effects(shapes, [one.yes for one in watched], parts, doubts))
+                found.put(mine, category_effects(of_kind, [one.yes for one in watched], parts, doubts))
             else:
-                found.put(mine, (numeric_effects if kind == "numeric" else rate_effects)(shapes, parts, doubts))
+                found.put(mine, (numeric_effects if kind == "numeric" else rate_effects)(of_kind, parts, doubts))
         return found
 
-    def _uncertain(self, rows: Ints, ages: Ints, z: float) -> list[Uncertain]:
+    def _uncertain(
+        self, rows: Ints, ages: Ints, mixes: Sequence[Floats | None], shapes: Sequence[Shape], z: float
+    ) -> list[Uncertain]:
         """How well the shares of some series are known from their last slices."""
         last = np.arange(SLICES) >= SLICES - ages[:, None]
         units, seen = np.moveaxis(self.held[rows], 2, 0)
@@ -434,12 +534,17 @@ class ShareTable:
         total, squares = np.where(some, total, 1.0), np.where(some, squares.sum(axis=1), 1.0)
         known, in_slice = total**2 / inverse, squares / inverse
         here = variances(nulls, flat, known[of], in_slice=in_slice[of], ages=ages[of])
-        here, there = np.where(some[of], here, _UNKNOWN), 1 / nulls.known
-        ends = np.cumsum([0, *map(len, places)]).tolist()
-        return [
-            Uncertain(nulls.rate[mine], here[begin:end], there[mine], z, self.series[row].ends)
-            for row, mine, begin, end in zip(rows.tolist(), places, ends[:-1], ends[1:], strict=True)
-        ]
+        here, ends = np.where(some[of], here, _UNKNOWN), np.cumsum([0, *map(len, places)]).tolist()
+        found = []
+        for at, (row, mine) in enumerate(zip(rows.tolist(), places, strict=True)):
+            watched, mix, of_stretch = self.series[row], mixes[at], here[ends[at] : ends[at + 1]]
+            if mix is None:
+                found.append(Uncertain(nulls.rate[mine], of_stretch, 1 / nulls.known[mine], z, watched.ends))
+                continue
+            there = 1 / watched.known_in(watched.effect_nulls, mix, int(ages[at]))
+            of_deciles = watched.ends_of(shapes[at], there)
+            found.append(Uncertain(nulls.rate[mine], of_stretch, there, z, of_deciles))
+        return found
 
     def _follow(self, decided: Flags, calm: Flags) -> None:
         """Remember decisions; after a calm window the evidence begins anew."""
@@ -452,7 +557,8 @@ class ShareTable:
     def dump(self) -> bytes:
         """What cannot be derived from references, packed."""
         counts = np.diff(self.first).tolist()
-        columns = (*self.evidence.state(), self.drifting, self.calm)
+        columns = [*self.evidence.state(), self.drifting, self.calm]
+        columns += [] if self.evidence.mix is None else [self.evidence.mix]
         return msgspec.msgpack.encode(
             (self._names(), counts, [np.ascontiguousarray(column).tobytes() for column in columns])
         )
@@ -465,7 +571,8 @@ class ShareTable:
         shares = sum(counts)
         steps, births = (np.frombuffer(column, np.int64).copy() for column in columns[:2])
         sums = np.frombuffer(columns[2], np.float64).copy()
-        self.evidence.put_back(steps, births.reshape(shares, STARTS), sums.reshape(shares, STARTS, SUMS))
+        mix = np.frombuffer(columns[5], np.float64).reshape(shares, STARTS, MIX).copy() if columns[5:] else None
+        self.evidence.put_back(steps, births.reshape(shares, STARTS), sums.reshape(shares, STARTS, SUMS), mix)
         self.drifting = np.frombuffer(columns[3], np.bool_).copy()
         self.calm = np.frombuffer(columns[4], np.int64).copy()
 
@@ -479,5 +586,6 @@ def without(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:
     kept, shares, begins = rows_but(names, gone), sum(counts), np.cumsum([0, *counts])
     places = [place for row in kept for place in range(begins[row], begins[row + 1])]
     packed = [packed_rows(column, shares, places) for column in columns[:3]]
-    packed += [packed_rows(column, len(names), kept) for column in columns[3:]]
+    packed += [packed_rows(column, len(names), kept) for column in columns[3:5]]
+    packed += [packed_rows(column, shares, places) for column in columns[5:]]
     return msgspec.msgpack.encode(([names[row] for row in kept], [counts[row] for row in kept], packed))

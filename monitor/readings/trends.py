@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from monitor.evidence import SUMS, Evidence, students
-from monitor.model import Floats, Ints
+from monitor.model import Flags, Floats, Ints
 from monitor.readings.intervals import Z
 
 LEAST_SLICES = 24
@@ -75,6 +75,7 @@ def slopes(evidence: Evidence, rows: Ints, last: Ints | None = None) -> Slopes:
     some = live & (units > 0) & (inverse > 0)
     known = np.where(some, units**2 / np.where(some, inverse, 1), 1.0)
     rate = np.where(some, yes / np.where(some, units, 1), 0.0)
+    beyond = rate - _usual(evidence, rows, order, some, units)
     by_unit, by_slice, freedom = evidence.nulls.per_slice(rows, np.clip(whole, 1, _LONGEST))
     of_units, of_slices = by_unit[:, None] / known, by_slice[:, None] / np.maximum(length, 1)
     weight = np.where(some, 1 / (of_units + of_slices), 0.0)
@@ -84,8 +85,17 @@ def slopes(evidence: Evidence, rows: Ints, last: Ints | None = None) -> Slopes:
     spread = (weight * apart**2).sum(axis=1)
     enough = (whole >= LEAST_SLICES) & (some.sum(axis=1) > 2) & (spread > 0)
     pull = weight * apart / np.where(enough, spread, 1)[:, None]
-    slope, usual = (pull * rate).sum(axis=1), (weight * rate).sum(axis=1) / total
+    slope, usual = (pull * beyond).sum(axis=1), (weight * rate).sum(axis=1) / total
     variance, swing = 1 / np.where(enough, spread, 1), (pull**2 * of_slices).sum(axis=1)
     freedom = freedom * (variance / np.maximum(swing, 1e-9 * variance)) ** 2
     error = Z * students(freedom) * np.sqrt(np.maximum(usual * (1 - usual), 0) * variance)
     return Slopes(*(np.where(enough, end, np.nan) for end in (slope, slope - error, slope + error)))
+
+
+def _usual(evidence: Evidence, rows: Ints, order: Ints, some: Flags, units: Floats) -> Floats:
+    """What is usual of each stretch at its time of a cycle, which is no trend; 0 where there is no cycle."""
+    if evidence.mix is None:
+        return np.zeros_like(units)
+    sums = np.take_along_axis(evidence.mix[rows, :, 0], order, axis=1)
+    of_stretch = sums - np.concatenate([sums[:, 1:], np.zeros((len(rows), 1))], axis=1)
+    return np.where(some, of_stretch / np.where(some, units, 1), 0.0)

@@ -12,15 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import msgspec
 import numpy as np
 
 from monitor.calibration import (
+    BOTH_SIDES,
     FEW_SLICES,
+    LAGS,
     SUPPORTED,
     NullMoments,
     NullTerms,
+    Season,
     like_reference,
     needed_shift,
     shift_ends,
@@ -107,6 +111,33 @@ class Embedded:
     """Slices in the strongest chain of blocks."""
     widened: Flags
     """Whether the reference had too few slices to say exactly how much they differ."""
+    known: Floats
+    """Units of the reference that say what is usual."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seasons:
+    """What the seasons of some series say of a typical phase; nothing of series without one. Shape (S,) but one."""
+
+    typical: Floats
+    """One over the units by which it is known."""
+    lag_weights: Floats
+    """Of one side. Shape (S, LAGS)."""
+    phases: Floats
+    phase_slices: Floats
+
+    @classmethod
+    def of(cls, seasons: Sequence[Season | None]) -> Self | None:
+        """None where no series has one."""
+        if all(season is None for season in seasons):
+            return None
+        rows = [
+            (0.0, np.zeros(LAGS), 1.0, 1.0)
+            if season is None
+            else (season.typical, season.lag_weights / BOTH_SIDES, float(season.cycle.phases), season.phase_slices)
+            for season in seasons
+        ]
+        return cls(*(np.array(column) for column in zip(*rows, strict=True)))
 
 
 @dataclass(slots=True)
@@ -117,7 +148,9 @@ class VectorTable:
     series: list[SeriesReference] = field(default_factory=list)
     features: Floats = field(default_factory=lambda: np.zeros((0, SLICES, FEATURES)))
     usual: Floats = field(default_factory=lambda: np.zeros((0, FEATURES)))
-    """Mean features of the references."""
+    """Mean features of the references; 0 where there is a cycle: there `features` are less what is usual then."""
+    vagueness: Floats = field(default_factory=lambda: np.zeros((0, SLICES)))
+    """Where there is a cycle, how much less what is usual in a slice is known than that of a typical phase."""
     units: WindowUnits = field(default_factory=WindowUnits)
     far: Floats = field(default_factory=lambda: np.zeros((0, SLICES)))
     """Greatest squared distance of a kept unit's records from the reference's mean."""
@@ -130,15 +163,19 @@ class VectorTable:
     learned: list[tuple[int, int]] = field(default_factory=list)
     """Begin and end of each reference."""
     _stacked: NullTerms | None = None
+    _seasons: _Seasons | None = None
 
     def join(
         self, reference: SeriesReference, window: Sequence[tuple[int, Slice]], learned: tuple[int, int] = (0, 0)
     ) -> None:
         """Add a series, with the slices that its window holds already; those from which it was learned do not count."""
-        usual = reference.summary.embedding if isinstance(reference.summary, Vector) else np.zeros(FEATURES)
+        usual = np.zeros(FEATURES)
+        if isinstance(reference.summary, Vector) and reference.season(self.size) is None:
+            usual = reference.summary.embedding
         alone, held = VectorTable(self.size), dict(window)
         alone.series, alone.learned, alone.usual = [reference], [learned], usual[None, :]
         alone.features, alone.far = np.zeros((1, SLICES, FEATURES)), np.zeros((1, SLICES))
+        alone.vagueness = np.zeros((1, SLICES))
         alone.ended, alone.apart = np.zeros((1, SLICES + 1)), np.zeros(1, np.int64)
         alone.lengths = np.zeros((1, SLICES + 1), np.int64)
         alone.units.join()
@@ -146,7 +183,7 @@ class VectorTable:
             alone.push(held.get(place))
         self.series += alone.series
         self.learned += alone.learned
-        for name in ("usual", "features", "far", "ended", "lengths", "apart"):
+        for name in ("usual", "features", "vagueness", "far", "ended", "lengths", "apart"):
             setattr(self, name, np.concatenate([getattr(self, name), getattr(alone, name)]))
         self.units.add(alone.units)
         self._stacked = None
@@ -155,7 +192,7 @@ class VectorTable:
         """The next slice (None: without records)."""
         if not self.series:
             return
-        for array in (self.features, self.far, self.ended, self.lengths):
+        for array in (self.features, self.vagueness, self.far, self.ended, self.lengths):
             array[:, :-1] = array[:, 1:].copy()
             array[:, -1] = 0
         self.units.push()
@@ -168,13 +205,21 @@ class VectorTable:
         self._weigh()
 
     def _put(self, row: int, found: Slice) -> None:
-        summary = _vector(self.series[row], found)
-        if summary is not None and summary.n:
-            self.features[row, -1] = summary.embedding
-            cells, terms = summary.cells, self.series[row].vectors[self.size].terms
-            seen = like_reference(cells.effective, cells.n, float(terms.stays), float(terms.fewer))
-            self.units.put(row, cells, units=cells.population, seen=seen)
-            self.far[row, -1] = farthest(summary.units, self.usual[row])
+        summary, season = _vector(self.series[row], found), self.series[row].season(self.size)
+        if summary is None or not summary.n:
+            return
+        cells, usual, times = summary.cells, self.usual[row], 1.0
+        terms = self.series[row].vectors[self.size].terms
+        seen = like_reference(cells.effective, cells.n, float(terms.stays), float(terms.fewer))
+        if season is not None:
+            weights = season.weights(found.start, found.end - found.start)
+            if not weights.any():
+                return
+            usual, self.vagueness[row, -1] = weights @ season.mean, season.vagueness(weights)
+            times = _spread(season, usual)
+        self.features[row, -1] = summary.embedding if season is None else summary.embedding - usual
+        self.units.put(row, cells, units=cells.population, seen=seen / times)
+        self.far[row, -1] = farthest(summary.units, usual)
 
     def read(self, window: Sequence[tuple[int, Slice]], threshold: Floats) -> Embedded:
         """Hold the present window of every series against its reference.
@@ -188,6 +233,9 @@ class VectorTable:
         terms = self._terms()
         squared = self._squared(SLICES)
         moments = self.units.moments(terms)
+        known = np.array([reference.known(self.size) for reference in self.series])
+        if self._seasons is not None:
+            known = np.minimum(known, 1 / np.maximum(self._seasons.typical * self._of_phases(SLICES), 1e-300))
         far = np.sqrt(self.far.max(axis=1))
         far = np.where(far > 0, far, np.nan)
         counts = window_counts(self.series, window)
@@ -198,19 +246,38 @@ class VectorTable:
             np.sqrt(np.maximum(squared - moments.trace, 0)) / far,
             np.sqrt(low) / far,
             np.sqrt(high) / far,
-            smallest_shift(self.units.moments(cautious(terms), BLOCKS[0]), threshold) / far,
+            smallest_shift(self.units.moments(cautious(self._terms(BLOCKS[0])), BLOCKS[0]), threshold) / far,
             np.sqrt(squared),
             np.sqrt(moments.trace),
             np.array([found.n for found in counts], np.int64),
             np.array([found.units for found in counts], np.int64),
             self.since() if bool((p_values <= threshold).any()) else np.zeros(len(self.series), np.int64),
             np.array([reference.vectors[self.size].slices < FEW_SLICES for reference in self.series], np.bool_),
+            known,
         )
 
-    def _terms(self) -> NullTerms:
+    def _terms(self, last: int = SLICES) -> NullTerms:
+        """Terms for the last slices; with a cycle the reference's part is that of the phases which they lie in."""
         if self._stacked is None:
             self._stacked = stack_terms([reference.vectors[self.size].terms for reference in self.series])
-        return self._stacked
+            self._seasons = _Seasons.of([reference.season(self.size) for reference in self.series])
+        terms, seasons = self._stacked, self._seasons
+        if seasons is None:
+            return terms
+        part = self._of_phases(last)
+        inverse = np.maximum(terms.inverse, seasons.typical * part)
+        times = inverse / np.maximum(terms.inverse, 1e-300)
+        weights = np.maximum(terms.lag_weights, seasons.lag_weights * part[:, None])
+        return replace(terms, inverse=inverse, lag_weights=weights, shared=terms.shared * times)
+
+    def _of_phases(self, last: int) -> Floats:
+        """How much less what is usual in the last slices is known than that of a typical phase; 0 without a cycle."""
+        assert self._seasons is not None
+        weights = self.units.weights(last)
+        total, squares = np.maximum(weights.sum(axis=1), 1e-300), np.maximum((weights**2).sum(axis=1), 1e-300)
+        covered = np.clip(total**2 / squares / self._seasons.phase_slices, 1, self._seasons.phases)
+        vague: Floats = (weights * self.vagueness).sum(axis=1) / total / covered
+        return vague
 
     def _squared(self, last: int) -> Floats:
         """Squared distance of the mean features of the last slices from the reference's; 0 where there are none."""
@@ -221,9 +288,9 @@ class VectorTable:
 
     def _weigh(self) -> None:
         """Evidence of the chains that end with the newest slice."""
-        terms, newest = cautious(self._terms()), np.zeros(len(self.series))
+        newest = np.zeros(len(self.series))
         for length in BLOCKS:
-            p_value = self._p_values(terms, length)
+            p_value = self._p_values(cautious(self._terms(length)), length)
             counts = (self.units.weights(length).sum(axis=1) > 0) & (self.apart >= length)
             before = self.ended[:, SLICES - length]
             chains = np.where(counts, (1 + before) * e_value(p_value), 0) / len(BLOCKS)
@@ -249,9 +316,9 @@ class VectorTable:
         Within the window those whose statistic is farthest beyond its mean, in standard deviations; if these are all
         of the window, those of the strongest chain.
         """
-        terms, beyond = self._terms(), np.zeros((len(self.series), SLICES))
+        beyond = np.zeros((len(self.series), SLICES))
         for last in range(1, SLICES + 1):
-            null, squared = self.units.moments(terms, last), self._squared(last)
+            null, squared = self.units.moments(self._terms(last), last), self._squared(last)
             spread = np.sqrt(np.maximum(2 * null.square, 1e-300))
             beyond[:, last - 1] = np.where(squared > 0, (squared - null.trace) / spread, 0)
         inside = beyond.argmax(axis=1) + 1
@@ -290,6 +357,13 @@ class VectorTable:
         }
         rows = (distance for distance in DISTANCES.values() if "vector" in distance.kinds)
         return {distance.name: float(distance(*sides[distance.cells])) for distance in rows}
+
+
+def _spread(season: Season, usual: Floats) -> float:
+    """How much vectors differ where these features are usual, against all phases: one less their squared length."""
+    squares: Floats = 1 - (season.mean**2).sum(axis=1)
+    whole = float(season.units @ squares) / max(float(season.units.sum()), 1e-300)
+    return max(1 - float(usual @ usual), 1e-3) / max(whole, 1e-3)
 
 
 def _vector(reference: SeriesReference, found: Slice) -> Vector | None:

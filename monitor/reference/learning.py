@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import msgspec
 import numpy as np
 
-from monitor.calibration import LAGS, NullTerms, ReferenceSlices, vector_terms, vector_within
+from monitor.calibration import LAGS, Cycle, NullTerms, ReferenceSlices, Season, season_of, vector_terms, vector_within
 from monitor.clusters import Codebook
 from monitor.model import Floats, Ints, Scope, Signal
 from monitor.reference.exchanges import EXCHANGES, Exchanges, add_exchanges
+from monitor.reference.phases import PhaseCounts, PhaseSums
 from monitor.reference.series import ScopeReference, SeriesReference, VectorNull, coarse_cells, never_logged, place_keys
 from monitor.reference.steady import Powers, bins_differ, vectors_differ
 from monitor.reference.units import lag_sum, part_that_stays, sampled_within, unit_within
@@ -29,6 +30,8 @@ BLOCKS = 8
 """Equal blocks of a rolling reference; each keeps its own part of the runs."""
 _TOGETHER = 32
 """Slices that are added to the total of a reference at once."""
+_LEAST_RECORDS = 40
+"""Records that are usual in a window, below which it says nothing of how much volume varies about what is usual."""
 VECTORS = 1152
 """Units from which the covariance within slices is taken of vectors, where 288 slices are kept."""
 
@@ -71,6 +74,10 @@ class Learning:
     """Of a stream; a segment uses its part of its stream's."""
     added: int = 0
     """Slices whose exchanges were added to these."""
+    cycle: Cycle | None = None
+    """What is usual follows it."""
+    phases: dict[int, PhaseSums] = field(default_factory=dict)
+    """Window size -> what was held in each phase of the cycle; of a size that is not there the finest says the same."""
     _starts: dict[int, set[int]] = field(init=False)
     _fresh: list[Contents] = field(default_factory=list)
 
@@ -78,6 +85,8 @@ class Learning:
         self._starts = {size: self._kept_starts(size // SLICES) for size in self.sizes}
         for size in self.sizes:
             self.kept.setdefault(size, {})
+        if self.cycle is not None:
+            self.phases.setdefault(self.sizes[0], PhaseSums(self.cycle))
 
     def _kept_starts(self, length: int) -> set[int]:
         if not self.block:
@@ -109,6 +118,15 @@ class Learning:
                 self._add_exchanges(Exchanges.of(found, self.scope.stream), book)
         if found.start in self._starts[size]:
             self.kept[size][found.start] = self._slim(size, contents)
+        if self.cycle is not None:
+            self._take_phase(size, found, contents)
+
+    def _take_phase(self, size: int, found: Slice, contents: Contents) -> None:
+        if size in self.phases:
+            self.phases[size].take(found.start, found.end - found.start, contents)
+        elif any(len(s.cells.session) for s in contents.summaries.values() if not s.cells.sampled):
+            # From here on units of longer slices are not those of shorter ones. Up to here, with this slice, they were.
+            self.phases[size] = self.phases[self.sizes[0]].without_vectors()
 
     def _add_exchanges(self, new: Exchanges | None, book: Codebook | None) -> None:
         if new is None:
@@ -140,8 +158,20 @@ class Learning:
             series[name] = self._series(signals[name], summary)
         counts = {size: max(self.end // (size // SLICES) - self.begin // (size // SLICES), 0) for size in self.sizes}
         counted = self.only is None or "volume" in self.only
-        volume = {size: self._volume(size) for size in self.sizes} if counted else {}
-        return ScopeReference(self.scope, self.begin, self.end, counts, volume, series, self.exchanges)
+        traffic = self._traffic()
+        volume = {size: self._volume(size, traffic) for size in self.sizes} if counted else {}
+        return ScopeReference(
+            self.scope, self.begin, self.end, counts, volume, series, self.exchanges, self.cycle, traffic.tolist()
+        )
+
+    def _traffic(self) -> Floats:
+        """Records a millisecond in each phase of the cycle."""
+        if self.cycle is None:
+            return np.zeros(0)
+        length = self.sizes[0] // SLICES
+        time = self.cycle.time_in(self.begin // length * length, max(self.end // length * length, self.begin))
+        records = [contents.records for contents in self.phases[self.sizes[0]].sums()]
+        return np.array(records) / np.maximum(time, 1)
 
     def _series(self, signal: Signal, summary: AnySummary) -> SeriesReference:
         if isinstance(summary, Vector):
@@ -153,10 +183,49 @@ class Learning:
         cells = coarse_cells(summary)
         slices = {size: self._slices(size, signal, cells) for size in self.sizes}
         unsteady = bins_differ(signal, slices[self.sizes[0]])
-        return SeriesReference(self.scope, signal, summary, slices, unsteady=unsteady)
+        by_phase = None if self.cycle is None else self._by_phase(signal, sampled=summary.cells.sampled)
+        return SeriesReference(self.scope, signal, summary, slices, unsteady=unsteady, by_phase=by_phase)
 
-    def _volume(self, size: int) -> tuple[float, float, float]:
-        """Least, mean and greatest number of records in twelve slices in a row."""
+    def _by_phase(self, signal: Signal, *, sampled: bool) -> PhaseCounts:
+        held = (contents.summaries.get(signal.name) for contents in self.phases[self.sizes[0]].sums())
+        return PhaseCounts.of([None if part is None else part.cells for part in held], sampled=sampled)
+
+    def _season(
+        self, size: int, signal: Signal, rows: tuple[Ints, Floats, Floats, Floats], mean: Callable[[AnySummary], Floats]
+    ) -> Season | None:
+        """What is usual of a signal in each phase, `mean` being that of one.
+
+        Parameters
+        ----------
+        rows : number, shares, units and seen of the slices kept
+
+        """
+        if self.cycle is None:
+            return None
+        coarse = size in self.phases and signal.kind != "vector"
+        held = [c.summaries.get(signal.name) for c in self.phases[size if coarse else self.sizes[0]].sums()]
+        number, shares, units, seen = rows
+        of_phase, inverse = np.zeros((len(held), shares.shape[1])), np.zeros(len(held))
+        for phase, part in enumerate(held):
+            if part is not None and part.n:
+                of_phase[phase], inverse[phase] = mean(part), 1 / part.cells.effective
+        in_phase = np.array([0.0 if part is None else part.cells.population for part in held])
+        length = size // SLICES
+        return season_of(
+            self.cycle,
+            (of_phase, in_phase, inverse),
+            number=number,
+            shares=shares,
+            units=units,
+            seen=seen,
+            span=(self.begin // length, max(self.end // length, self.begin // length + 1), length),
+        )
+
+    def _volume(self, size: int, traffic: Floats) -> tuple[float, float, float]:
+        """Least, mean and greatest number of records in twelve slices in a row.
+
+        With a cycle the least and greatest are parts of what is usual at their time.
+        """
         length = size // SLICES
         starts = sorted(self._starts[size])
         held = self.kept[size]
@@ -167,6 +236,12 @@ class Learning:
         if not len(together):
             return 0.0, float(records.mean()) * SLICES if len(records) else 0.0, math.inf
         windows = np.convolve(records, np.ones(SLICES), "valid")[together]
+        if self.cycle is not None:
+            begins = np.array(starts[: len(starts) - SLICES + 1])[together].tolist()
+            usual = np.array([self.cycle.time_in(begin, begin + size) @ traffic for begin in begins])
+            windows = (windows / np.maximum(usual, 1e-300))[usual >= _LEAST_RECORDS]
+            if not len(windows):
+                return 0.0, float(records.mean()) * SLICES, math.inf
         return float(windows.min()), float(records.mean()) * SLICES, float(windows.max())
 
     def _held(self, size: int, name: str) -> list[tuple[int, AnySummary]]:
@@ -184,17 +259,25 @@ class Learning:
         seen = np.array([k for _, _, k in projected], np.float64)
         number = np.array([number for number, _ in held], np.int64)
         whole, mean = self.total.summaries[signal.name].cells, None
-        if whole.sampled or not len(whole.session):
-            mean = whole.project(lambda keys: place_keys(signal, cells, keys), bins)[0]
+
+        def mean_of(part: AnySummary) -> Floats:
+            return part.cells.project(lambda keys: place_keys(signal, cells, keys), bins)[0]
+
+        season = self._season(size, signal, (number, shares, units, seen), mean_of)
+        if season is not None:
+            mean = season.units @ season.mean / max(float(season.units.sum()), 1e-300)
+        elif whole.sampled or not len(whole.session):
+            mean = mean_of(self.total.summaries[signal.name])
         slices = [found for _, found in held]
         if whole.sampled:
             within = sampled_within(signal, slices, cells, shares, seen)
         else:
             within = unit_within(signal, slices, cells, shares, units)
         shared = shared_by_lag(number, units, [UnitParts.of(found) for found in slices], LAGS)
-        rows = self._rows(size, number, shares=shares, units=units, seen=seen, within=within, mean=mean)
         stays, fewer = part_that_stays(slices, shares, seen, float(np.trace(within)))
-        return replace(rows, shared=shared, stays=stays, fewer=fewer)
+        shares = about_season(season, mean, number, shares, size // SLICES)
+        rows = self._rows(size, number, shares=shares, units=units, seen=seen, within=within, mean=mean)
+        return replace(rows, shared=shared, stays=stays, fewer=fewer, season=season)
 
     def _vectors(self, size: int, signal: Signal) -> tuple[ReferenceSlices, Powers, float]:
         """Features in the place of shares, what `vector_within` says of W, and how far the farthest unit is."""
@@ -213,9 +296,11 @@ class Learning:
         mean = whole.embedding
         far = float(np.sqrt(farthest(rows, mean)))
         shared = shared_by_lag(number, units, [UnitParts.of(v.cells) for _, v in held], LAGS)
-        slices = self._rows(size, number, shares=shares, units=units, seen=seen, within=within, mean=mean)
         stays, fewer = part_that_stays([v.cells for _, v in held], shares, seen, float(np.trace(within)))
-        return replace(slices, shared=shared, stays=stays, fewer=fewer), powers, far
+        season = self._season(size, signal, (number, shares, units, seen), _embedding)
+        shares = about_season(season, mean, number, shares, size // SLICES)
+        slices = self._rows(size, number, shares=shares, units=units, seen=seen, within=within, mean=mean)
+        return replace(slices, shared=shared, stays=stays, fewer=fewer, season=season), powers, far
 
     def _rows(
         self,
@@ -245,7 +330,9 @@ class Learning:
         """Packed, without slices kept and exchanges, which are stored as they come."""
         self._fold()
         only = None if self.only is None else sorted(self.only)
-        return msgspec.msgpack.encode((self.scope, self.begin, self.end, self.total.dump(), self.block, only))
+        phases = [(size, found.dump()) for size, found in self.phases.items()]
+        season = () if self.cycle is None else (self.cycle, phases)
+        return msgspec.msgpack.encode((self.scope, self.begin, self.end, self.total.dump(), self.block, only, *season))
 
     @property
     def names(self) -> set[str]:
@@ -279,10 +366,14 @@ class Learning:
 
     @classmethod
     def load(cls, data: bytes, sizes: Sequence[int]) -> Learning:
-        """The inverse of `dump`; the slices kept follow by `put_back`, the exchanges by `put_exchanges`."""
-        scope, begin, end, total, block, only = msgspec.msgpack.decode(data)
+        """The inverse of `dump`; the slices kept follow by `put_back`, exchanges and sums of phases by their own."""
+        scope, begin, end, total, block, only, *season = msgspec.msgpack.decode(data)
         wanted = None if only is None else frozenset(only)
-        return cls(Scope(*scope), begin, end, sizes, Contents.load(total), block=block, only=wanted)
+        learning = cls(Scope(*scope), begin, end, sizes, Contents.load(total), block=block, only=wanted)
+        if season:
+            learning.cycle = cycle = Cycle(*season[0])
+            learning.phases = {size: PhaseSums.load(cycle, packed) for size, packed in season[1]}
+        return learning
 
     @classmethod
     def joined(cls, parts: Sequence[Learning], begin: int, end: int, book: Codebook | None = None) -> Learning:
@@ -307,11 +398,21 @@ class Learning:
         self.exchanges, self.added = Exchanges.load(msgspec.msgpack.decode(data)), added
 
 
+def about_season(season: Season | None, mean: Floats | None, number: Ints, shares: Floats, length: int) -> Floats:
+    """Means of slices, less what is usual at their time, plus the mean of all."""
+    return shares if season is None or mean is None else shares - season.usual(number, length) + mean
+
+
+def _embedding(part: AnySummary) -> Floats:
+    assert isinstance(part, Vector)
+    return part.embedding
+
+
 def vector_null(rows: ReferenceSlices, powers: Powers) -> VectorNull:
     """What windows of one size are held against."""
     live = int((rows.seen > 0).sum())
     known = 1 / rows.inverse if rows.inverse else 0.0
     if not live:
         nothing = {f.name: np.zeros(LAGS if f.name in {"between", "lag_weights"} else ()) for f in fields(NullTerms)}
-        return VectorNull(NullTerms(**nothing), known, live)
-    return VectorNull(vector_terms(rows, powers), known, live)
+        return VectorNull(NullTerms(**nothing), known, live, rows.season)
+    return VectorNull(vector_terms(rows, powers), known, live, rows.season)

@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from monitor.calibration import NullTerms, ReferenceSlices
-from monitor.model import Ints, Scope, Signal
+from monitor.calibration import LEAST_PERIODS, Cycle, NullTerms, ReferenceSlices, Season
+from monitor.model import Floats, Ints, Scope, Signal
 from monitor.reference.exchanges import Exchanges
-from monitor.summaries import SUMMARIES, AnySummary, Category, Numeric, Rate
+from monitor.reference.phases import PhaseCounts
+from monitor.summaries import SUMMARIES, AnySummary, Category, Counts, Numeric, Rate
 from monitor.summaries.category import OTHER_KEY
 from monitor.windows import SLICES
 
@@ -27,7 +28,7 @@ _ARRAYS: tuple[tuple[str, type[np.int64 | np.float64]], ...] = (
     ("lag_weights", np.float64),
     ("shared", np.float64),
 )
-_FORMAT = 6
+_FORMAT = 7
 """Version of the packed form of a reference."""
 BINS = 16
 """Quantile bins of a numeric signal."""
@@ -45,6 +46,23 @@ class SeriesReference:
     vectors: Mapping[int, VectorNull] = field(default_factory=dict)
     unsteady: bool = False
     """Whether two parts of the learning period differ by more than chance and by more than matters."""
+    by_phase: PhaseCounts | None = None
+    """Where there is a cycle, how records lie in each phase; None of vectors."""
+
+    def season(self, size: int) -> Season | None:
+        """What is usual at each time of a cycle, for slices of windows of one size."""
+        return self.vectors[size].season if size in self.vectors else self.slices[size].season
+
+    def mixed(self, weights: Floats) -> AnySummary:
+        """The summary, of categories that of phases with these weights."""
+        if self.by_phase is None or not isinstance(self.summary, Category):
+            return self.summary
+        keys, parts = self.by_phase.mixed(weights)
+        names = {key: name for key, name in self.summary.names.items() if key in keys}
+        known = np.where(np.isin(keys, list(names)), keys, OTHER_KEY)
+        distinct, row = np.unique(known, return_inverse=True)
+        counts = np.rint(np.bincount(row, parts) * self.n).astype(np.int64)
+        return Category(Counts(distinct[counts > 0], counts[counts > 0]), names)
 
     def known(self, size: int) -> float:
         """Units that the reference is known by; of samples their effective number."""
@@ -80,17 +98,20 @@ class VectorNull:
     """Effective number of records of the reference."""
     slices: int
     """Slices that the terms come from."""
+    season: Season | None = None
 
-    def dump(self) -> tuple[list[float], bytes, bytes, float, int]:
+    def dump(self) -> tuple[Any, ...]:
         scalars = [float(getattr(self.terms, name)) for name in _SCALARS]
-        return scalars, self.terms.between.tobytes(), self.terms.lag_weights.tobytes(), self.known, self.slices
+        season = () if self.season is None else (self.season.dump(),)
+        arrays = self.terms.between.tobytes(), self.terms.lag_weights.tobytes()
+        return scalars, *arrays, self.known, self.slices, *season
 
     @classmethod
     def load(cls, packed: Sequence[Any]) -> VectorNull:
-        scalars, between, lag_weights, known, slices = packed
+        scalars, between, lag_weights, known, slices, *season = packed
         values = {name: np.asarray(value) for name, value in zip(_SCALARS, scalars, strict=True)}
         arrays = {"between": np.frombuffer(between), "lag_weights": np.frombuffer(lag_weights)}
-        return cls(NullTerms(**values, **arrays), known, slices)
+        return cls(NullTerms(**values, **arrays), known, slices, *map(Season.load, season))
 
 
 _SCALARS = tuple(f.name for f in fields(NullTerms) if f.name not in {"between", "lag_weights"})
@@ -143,10 +164,23 @@ class ScopeReference:
     slices: Mapping[int, int]
     """Window size -> whole slices of it."""
     volume: Mapping[int, tuple[float, float, float]]
-    """Window size -> least, mean and greatest number of records in a window."""
+    """Window size -> least, mean and greatest number of records in a window; with a cycle the least and the greatest
+    are parts of what is usual at their time."""
     series: Mapping[str, SeriesReference]
     exchanges: Exchanges | None = None
     """Of a stream, where its slices were sampled."""
+    cycle: Cycle | None = None
+    traffic: Sequence[float] = ()
+    """Records a millisecond in each phase of the cycle."""
+
+    @property
+    def too_short(self) -> bool:
+        """Whether so little was learned that nothing is known of the cycle."""
+        return self.cycle is not None and self.end - self.begin < LEAST_PERIODS * self.cycle.period
+
+    def expected(self, begin: int, end: int) -> float:
+        """Records that are usual between two times, where there is a cycle."""
+        return 0.0 if self.cycle is None else float(self.cycle.time_in(begin, end) @ np.array(self.traffic))
 
     @property
     def unsteady(self) -> list[str]:
@@ -188,12 +222,16 @@ class ScopeReference:
                 [(size, _pack_slices(rows)) for size, rows in s.slices.items()],
                 [(size, null.dump()) for size, null in s.vectors.items()],
                 s.unsteady,
+                *(() if s.by_phase is None else (s.by_phase.dump(),)),
             )
             for s in self.series.values()
         ]
         slices, volume = list(self.slices.items()), list(self.volume.items())
         exchanges = None if self.exchanges is None else self.exchanges.dump()
-        return msgspec.msgpack.encode((_FORMAT, self.scope, self.begin, self.end, slices, volume, series, exchanges))
+        season = () if self.cycle is None else (self.cycle, list(self.traffic))
+        return msgspec.msgpack.encode(
+            (_FORMAT, self.scope, self.begin, self.end, slices, volume, series, exchanges, *season)
+        )
 
     @classmethod
     def load(cls, data: bytes) -> ScopeReference:
@@ -201,16 +239,19 @@ class ScopeReference:
         version, *rest = msgspec.msgpack.decode(data)
         if version != _FORMAT:
             raise ValueError(f"a reference of version {version}; this driftd reads version {_FORMAT}")
-        names, begin, end, slices, volume, packed, exchanges = rest
+        names, begin, end, slices, volume, packed, exchanges, *season = rest
         scope, series = Scope(*names), {}
-        for raw, kind, summary, sizes, nulls, unsteady in packed:
+        for raw, kind, summary, sizes, nulls, unsteady, *by_phase in packed:
             signal = msgspec.convert(raw, Signal)
             rows = {size: _unpack_slices(row) for size, row in sizes}
             vectors = {size: VectorNull.load(null) for size, null in nulls}
             whole = SUMMARIES[kind].load(summary)
-            series[signal.name] = SeriesReference(scope, signal, whole, rows, vectors, unsteady)
+            counts = map(PhaseCounts.load, by_phase)
+            series[signal.name] = SeriesReference(scope, signal, whole, rows, vectors, unsteady, *counts)
         sampled = None if exchanges is None else Exchanges.load(exchanges)
-        return cls(scope, begin, end, dict(slices), {size: tuple(v) for size, v in volume}, series, sampled)
+        cycle, traffic = (Cycle(*season[0]), season[1]) if season else (None, ())
+        sizes = {size: tuple(v) for size, v in volume}
+        return cls(scope, begin, end, dict(slices), sizes, series, sampled, cycle, traffic)
 
 
 def mismatch(reference: ScopeReference, signals: Mapping[str, Signal]) -> list[str]:
@@ -251,13 +292,14 @@ def differing(signals: Mapping[str, Signal], measured: Mapping[str, Signal]) -> 
     return problems
 
 
-def _pack_slices(rows: ReferenceSlices) -> tuple[list[bytes], float, float, float, float]:
+def _pack_slices(rows: ReferenceSlices) -> tuple[Any, ...]:
     arrays = [getattr(rows, name).astype(kind).tobytes() for name, kind in _ARRAYS]
-    return arrays, rows.total, rows.inverse, rows.stays, rows.fewer
+    season = () if rows.season is None else (rows.season.dump(),)
+    return arrays, rows.total, rows.inverse, rows.stays, rows.fewer, *season
 
 
-def _unpack_slices(packed: tuple[list[bytes], float, float, float, float]) -> ReferenceSlices:
-    arrays, total, inverse, stays, fewer = packed
+def _unpack_slices(packed: Sequence[Any]) -> ReferenceSlices:
+    arrays, total, inverse, stays, fewer, *season = packed
     number, shares, units, seen, within, mean, lags, shared = (
         np.frombuffer(data, kind) for data, (_, kind) in zip(arrays, _ARRAYS, strict=True)
     )
@@ -275,4 +317,5 @@ def _unpack_slices(packed: tuple[list[bytes], float, float, float, float]) -> Re
         shared.astype(np.float64),
         stays,
         fewer,
+        *map(Season.load, season),
     )

@@ -133,6 +133,26 @@ class Counts:
         weighted = _sum([rename(self.keys)], [self.weighted])[1] if self.sampled else self.weighted
         return Counts(keys, counts, inside_keys, inside_counts, session, rows, sizes, weighted, self.squares)
 
+    def by_unit(self) -> Counts:
+        """The same records without their sessions, as a sample that stands for the units of a slice.
+
+        Sums of it know the mean over units and slices, and `effective` is (sum n_s)^2 over sum n_s^2/k_s.
+
+        >>> one, other = Counts(np.array([0, 1]), np.array([1, 2])), Counts(np.array([1]), np.array([1]))
+        >>> two = one.by_unit().merge(other.by_unit())
+        >>> two.project(lambda keys: keys, 2)[0].tolist(), two.population, two.effective
+        ([0.25, 0.75], 4.0, 4.0)
+        """
+        if not self.n:
+            return Counts()
+        if self.sampled:
+            return Counts(self.keys, self.counts, weighted=self.weighted, squares=self.squares)
+        if not len(self.session):
+            return Counts(self.keys, self.counts, weighted=self.counts << STEP_BITS, squares=self.n << STEP_BITS)
+        shares, units, seen = self.project(lambda keys: np.searchsorted(self.keys, keys), len(self.keys))
+        weighted = np.rint(shares * units * STEP).astype(np.int64)
+        return Counts(self.keys, self.counts, weighted=weighted, squares=round(units**2 / seen * STEP))
+
     def project(self, place: Callable[[Ints], Ints], cells: int) -> tuple[Floats, float, float]:
         """Mean over units of the share of each coarse cell, units in all (n_s) and units seen whole (k_s).
 

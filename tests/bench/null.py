@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from scipy import special
 
+from monitor.calibration import Cycle
 from monitor.model import Categories, Column, Floats, Hashes, Ints, Kind, Scope, Signal
 from monitor.readings import Judge
 from monitor.reference import Learning
@@ -36,6 +37,8 @@ _SHARES: Mapping[Kind, tuple[float, ...]] = {
     "category": (0.45, 0.2, 0.12, 0.1, 0.06, 0.04, 0.02, 0.01),
     "rate": (0.96, 0.04),
 }
+_LOAD = 0.7
+"""Amplitude of the logarithm of the traffic where it follows a cycle."""
 _SESSION_RECORDS = 5
 _SESSION_SLICES = 3
 _ALIKE = 0.5
@@ -63,6 +66,11 @@ class Setting:
     """Of the values, ascending; without any those that are usual for the kind."""
     sample: int = 0
     """Records of a slice that are measured; 0 for all."""
+    cycle: float = 0.0
+    """Amplitude of a sine that slice means follow, in standard deviations of a record; traffic follows one as well. The
+    reference is seasonal then."""
+    period: int = 96
+    """Slices of that sine."""
 
     @property
     def name(self) -> str:
@@ -72,6 +80,7 @@ class Setting:
         parts += [f"uneven {self.uneven:g}"] if self.uneven else []
         parts += [f"shares {' '.join(f'{share:.2g}' for share in self.shares)}"] if self.shares else []
         parts += [f"sample of {self.sample}"] if self.sample else []
+        parts += [f"cycle {self.cycle:g} of {self.period}"] if self.cycle else []
         return ", ".join(parts)
 
 
@@ -86,6 +95,8 @@ class Traffic:
     level: Floats
     load: Floats
     next_session: int = 1
+    drawn: int = 0
+    """Slices that were drawn before."""
 
     @classmethod
     def begin(cls, setting: Setting, kind: Kind, series: int, seed: int) -> Traffic:
@@ -105,6 +116,11 @@ class Traffic:
         """Records of the next `count` slices: group (series x count + slice), value, session."""
         swing = self._wander(self.level, self.setting.memory, count) * self.setting.swing
         load = self._wander(self.load, 0.9, count) * self.setting.uneven
+        if self.setting.cycle:
+            angle = 2 * np.pi * (self.drawn + np.arange(count) + 0.5) / self.setting.period
+            swing += self.setting.cycle * np.sin(angle)
+            load += _LOAD * np.sin(angle + 1)
+        self.drawn += count
         expected = self.setting.records * traffic / SLICES * np.exp(load - self.setting.uneven**2 / 2)
         if self.setting.sessions:
             groups, session, own = self._sessions(expected, count)
@@ -200,7 +216,8 @@ def signal_of(traffic: Traffic, signal: Signal | None = None) -> Signal:
 def learn(traffic: Traffic, judge: Judge, change: Change | None = None, signal: Signal | None = None) -> None:
     """Every series learns its reference from `slices` slices and joins the judge."""
     length, count = SIZE // SLICES, traffic.setting.slices
-    learning = [Learning(scope_of(row), 0, count * length, [SIZE]) for row in range(traffic.series)]
+    cycle = Cycle.of(traffic.setting.period * length, length) if traffic.setting.cycle else None
+    learning = [Learning(scope_of(row), 0, count * length, [SIZE], cycle=cycle) for row in range(traffic.series)]
     for first in range(0, count, SLICES):
         for found in slices_of(traffic, first, SLICES, 1.0, change, signal=signal):
             for one in learning:
@@ -264,6 +281,10 @@ FULL: Sequence[Setting] = [
     *(Setting(6000, factor, sample=64) for factor in (0.2, 1, 5)),
     Setting(6000, sample=64, swing=0.1, memory=0.8),
     Setting(6000, sample=64, sessions=True),
+    *(Setting(300, factor, cycle=0.5) for factor in (0.2, 1, 5)),
+    Setting(300, cycle=0.5, period=144),
+    *(Setting(300, swing=swing, memory=0.8, cycle=0.5) for swing in (0.1, 0.3)),
+    Setting(600, sessions=True, cycle=0.5),
 ]
 QUICK: Sequence[Setting] = [
     Setting(300),
@@ -301,9 +322,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--quick", action="store_true", help="four settings, under a minute")
     parser.add_argument("--markdown", type=Path, help="write the table here as well, as markdown")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="settings whose name holds this")
     chosen = parser.parse_args(arguments)
     begin, rows = time.monotonic(), []
-    for setting in QUICK if chosen.quick else FULL:
+    for setting in [setting for setting in (QUICK if chosen.quick else FULL) if chosen.only in setting.name]:
         for kind in ("category",) if setting.shares else KINDS:
             series, windows = effort(setting, quick=chosen.quick)
             rows.append(row_of(simulate(setting, kind, series, windows, chosen.seed)))
