@@ -192,6 +192,7 @@ def _show(file: ReferenceFile, console: Console) -> None:
         f"from       {format_time(file.begin)}",
         f"to         {format_time(file.end)}",
         f"windows    {', '.join(map(format_duration, file.sizes))}",
+        *([] if file.cycle is None else [f"period     {format_duration(file.cycle.period)}"]),
         f"made by    driftd {file.made_by}",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -73,6 +73,28 @@ def test_build_then_show_then_replay(  # noqa: PLR0917  fixtures
     assert f"reference  {file.id}\n" in driftd("status", out).out
 
 
+def test_a_seasonal_reference_is_built_shown_and_held_against(
+    config: Path,
+    good_log: Path,
+    log: Path,
+    driftd: Run,  # noqa: F811
+) -> None:
+    seasonal, good, out = (config.parent / name for name in ("seasonal.yaml", "good.reference", "out"))
+    seasonal.write_text(CONFIG + "reference: {kind: seasonal, period: 3m, size: 6m}\n")
+    assert driftd("reference", "build", "-c", seasonal, "--out", good, good_log).code == 0
+    assert "period     3m\n" in driftd("reference", "show", good).out
+    done = driftd("replay", "-c", config, "--out", out, log)  # at eight minutes refusals rise, and latency
+    assert done.code == 1, done.err
+    alert = json.loads((out / "alerts.jsonl").read_text().splitlines()[0])
+    assert "2026-01-01T00:08:00.000Z" < alert["at"] <= "2026-01-01T00:08:20.000Z"
+    assert "response_refusal" in alert["signals"]
+    seasonal.write_text(CONFIG + "reference: {kind: seasonal, period: 5m, size: 10m}\n")
+    short = config.parent / "short.reference"
+    done = driftd("reference", "build", "-c", seasonal, "--out", short, good_log)
+    assert "note: reference: bot-0 learned for 7m" in done.out
+    assert "does not hold two periods of 5m; it is not judged" in done.out
+
+
 def test_a_reference_that_exists_is_not_written_over(
     config: Path,
     good: Path,

@@ -21,7 +21,7 @@ from monitor.reference_file import pack, unpack
 from monitor.sampled import SampledSignals
 from monitor.settings import SECOND
 from monitor.slices import StreamSettings
-from monitor.summaries import summarise
+from monitor.summaries import Category, summarise
 from monitor.windows import SLICES, Contents, Slice, add_slices
 from tests.bench.null import Setting, simulate
 from tests.test_engine import records
@@ -209,6 +209,20 @@ def test_effects_are_against_the_same_hour(reference: ScopeReference, hour: floa
     assert usual == pytest.approx(100 * np.exp(0.7 * np.sin(2 * np.pi * (hour + 1.5) / 24 + 1)), rel=0.1)
     for name, most in (("error", 0.05), ("chars", 0.25), ("score", 0.05), ("reason", 0.07)):
         assert abs(found[name].effect or 0) < most, name
+
+
+@pytest.mark.parametrize(("hour", "sine"), [(4.5, 1.0), (16.5, -1.0)])
+def test_explanations_hold_categories_against_the_same_hour(
+    reference: ScopeReference, hour: float, sine: float
+) -> None:
+    judge, ring = Judge(SIZE, {}), [slice_of(at(hour) + i, 100) for i in range(SLICES)]
+    judge.join(reference, [])
+    before = judge.usual(BOT, "reason", list(enumerate(ring)))
+    assert isinstance(before, Category)
+    edges = special.ndtr(np.array([-np.inf, *special.ndtri([0.5, 0.8, 0.95]), np.inf]) - 0.5 * sine)
+    assert [before.shares()[name] for name in "abcd"] == pytest.approx(np.diff(edges), abs=0.03)
+    assert judge.usual(BOT, "error", list(enumerate(ring))) is reference.series["error"].summary
+    assert judge.usual(BOT, "volume", list(enumerate(ring))) is None
 
 
 def test_without_its_season_a_reference_calls_the_night_drift() -> None:
