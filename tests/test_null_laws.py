@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -69,19 +69,19 @@ def law_of_shares(setting: Setting, kind: Kind) -> None:
     no_oftener(simulate(setting, kind, _SERIES, _WINDOWS).least, _WINDOWS * SLICES)
 
 
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(setting=traffic("rate"))
 def test_unchanged_rates_are_decided_no_oftener_than_allowed(setting: Setting) -> None:
     law_of_shares(setting, "rate")
 
 
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(setting=traffic("numeric"))
 def test_unchanged_numbers_are_decided_no_oftener_than_allowed(setting: Setting) -> None:
     law_of_shares(setting, "numeric")
 
 
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(setting=traffic("category"))
 def test_unchanged_categories_are_decided_no_oftener_than_allowed(setting: Setting) -> None:
     law_of_shares(setting, "category")
@@ -125,8 +125,7 @@ FAULTS: Sequence[tuple[Callable[[ShareNulls], ShareNulls], Kind, Setting]] = [
 def test_the_law_notices_a_fault_in_the_null(
     fault: Callable[[ShareNulls], ShareNulls], kind: Kind, setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound = share_nulls
-    monkeypatch.setattr(shares, "share_nulls", lambda *args: fault(sound(*args)))
+    monkeypatch.setattr(shares, "share_nulls", lambda *args: fault(share_nulls(*args)))
     with pytest.raises(AssertionError, match="decided at"):
         law_of_shares(setting, kind)
 
@@ -258,7 +257,7 @@ def law_of_vectors(spoken: Spoken) -> None:
         no_oftener(least, found.slices // size)
 
 
-@settings(max_examples=2, deadline=None, derandomize=True)
+@settings(max_examples=2, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(spoken=spoken())
 def test_unchanged_vectors_are_decided_no_oftener_than_allowed(spoken: Spoken) -> None:
     """Nor are p-values of their blocks below any error probability oftener than that says."""
