@@ -344,7 +344,9 @@ def test_a_jump_is_followed_by_the_rolling_reference_and_remembered_by_the_ancho
     jumped: tuple[Path, Result],
 ) -> None:
     found = [row for row in readings(jumped[1]) if row["signal"] == "latency_seconds"]
-    assert list(found[0])[-4:] == ["against", "lacks", "moved", "changed_at"]
+    names = list(found[0])
+    assert names[names.index("distances") + 1 :][:4] == ["against", "lacks", "moved", "changed_at"]
+    assert names[-4:] == ["trend", "trend_low", "trend_high", "trend_unit"]
     by_time = {row["at"][11:16]: (row["verdict"], row["against"]) for row in found if row["at"].endswith("00.000Z")}
     assert by_time["00:07"][0] == "learning"
     assert by_time["00:09"][1] == "anchor", "there is no rolling reference yet"
