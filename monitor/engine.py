@@ -35,7 +35,7 @@ from monitor.readings import LEAST_WINDOWS, Judge, Key, budget_of, key_of, learn
 from monitor.readings.arms import ArmTable
 from monitor.readings.levels import NOTHING, Measured, measure
 from monitor.readings.matters import matters
-from monitor.readings.trends import Trend
+from monitor.readings.trends import Trend, goes_on
 from monitor.reference import ReferenceSettings, ScopeReference, mismatch
 from monitor.reference_file import ReferenceFile
 from monitor.rolling import Rolling
@@ -379,7 +379,7 @@ class Engine:
             return found
         judges = self.rolled if reading.against == "rolling" else self.judges
         ramp = judges[reading.window].trends([reading], strongest=True).get(key_of(scope, signal))
-        return found if ramp is None else replace(found, ramp=ramp.words)
+        return found if ramp is None or not goes_on(ramp, reading) else replace(found, ramp=ramp.words)
 
     def _book(self, stream: str, signal: str) -> Codebook | None:
         """The codebook of a signal of clusters."""

@@ -162,7 +162,7 @@ def _change(part: Moved) -> str:
         return f"{changed}, {_effect(reading)}" if reading.effect_low is not None else changed
     if reading.kind == "vector":
         return f"at least {abs(reading.effect or 0.0):.0%} of the texts are unlike the reference's{_interval(reading)}"
-    before, after = (_figure(value, reading) for value in (reading.reference_value, reading.value))
+    before, after = (_figure(value, reading) for value in (reading.reference_value, reading.value_then))
     effect = "" if reading.effect is None else f", {_effect(reading)}"
     if reading.baseline:
         return f"{after} against {before} in {reading.baseline}{effect}"
@@ -184,7 +184,10 @@ def _origin(reading: Reading) -> str:
 
 
 def _effect(reading: Reading) -> str:
-    return f"{reading.effect_unit} {reading.effect or 0.0:+.3g}{_interval(reading)}"
+    told = f"{reading.effect_unit} {reading.effect or 0.0:+.3g}{_interval(reading)}"
+    if reading.value is None or reading.value_then == reading.value:
+        return told
+    return f"{told}; {reading.value:.1%} of the whole window"
 
 
 def _interval(reading: Reading) -> str:

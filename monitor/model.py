@@ -340,6 +340,10 @@ def concatenate_categories(parts: Sequence[Categories]) -> Categories:
 # ---- what comes out -------------------------------------------------------------------------------------------------
 
 
+STRETCH = " in the strongest stretch"
+"""How the unit of an effect ends that is not the window's, but of the slices likeliest to hold all of a change."""
+
+
 class Reading(msgspec.Struct, frozen=True):
     """One signal of one window held against the reference (DESIGN section 9, readings.jsonl)."""
 
@@ -409,6 +413,14 @@ class Reading(msgspec.Struct, frozen=True):
     def baseline(self) -> str:
         """The arm that this one is compared with, as a segment; '' of what is held against a reference."""
         return self.against if "=" in self.against else ""
+
+    @property
+    def value_then(self) -> float | None:
+        """`value`; of a rate whose effect is that of the strongest stretch the rate of that, as `effect` says it."""
+        of_stretch = self.kind == "rate" and self.effect_unit.endswith(STRETCH) and not self.baseline
+        if not of_stretch or self.effect is None or self.reference_value is None:
+            return self.value
+        return self.reference_value + self.effect
 
 
 class Level(msgspec.Struct, frozen=True):

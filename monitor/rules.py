@@ -494,8 +494,9 @@ def _move(seen: Reading) -> str:
         return f"{seen.signal}: {seen.effect_unit.removeprefix(_RELATIVE)} {move}"
     if seen.value is None or seen.reference_value is None or seen.value == seen.reference_value:
         return f"{seen.signal} changed{_effect(seen)}"
-    verb = "rose" if seen.value > seen.reference_value else "fell"
-    move = f"{verb} from {_plain(seen, seen.reference_value)} to {_plain(seen, seen.value)}"
+    value = seen.value_then
+    verb = "rose" if value is not None and value > seen.reference_value else "fell"
+    move = f"{verb} from {_plain(seen, seen.reference_value)} to {_plain(seen, value)}"
     if seen.kind == "category":
         return f"{seen.signal}: the share of {seen.moved or 'some values'} {move}"
     return f"{seen.signal} {move}{_effect(seen)}"

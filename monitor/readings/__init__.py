@@ -17,7 +17,7 @@ import numpy as np
 from monitor.calibration import FalseAlarmSettings, decided, thresholds
 from monitor.clusters import Books
 from monitor.distances import DISTANCES
-from monitor.model import Kind, Reading, Scope, Signal, Verdict
+from monitor.model import STRETCH, Kind, Reading, Scope, Signal, Verdict
 from monitor.readings import shares, vectors
 from monitor.readings.concentration import with_mostly
 from monitor.readings.counted import along, counted, since
@@ -134,7 +134,7 @@ class Judge:
                 reference_value=_number(found.effects.reference_value[row]),
                 effect=_number(found.effects.effect[row]) if found.records[row] else None,
                 ends=(found.effects.low[row], found.effects.high[row]) if found.records[row] else None,
-                effect_unit=unit + " in the strongest stretch" * bool(found.stretching[row]),
+                effect_unit=unit + STRETCH * bool(found.stretching[row]),
                 p_value=float(found.p_value[row]) if found.records[row] else None,
                 threshold=float(threshold[row]),
                 tail="anytime",

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from monitor.arm_evidence import ArmEvidence
-from monitor.model import Flags, Floats, Ints, Kind, Pieces, Reading, Scope, Signal, Verdict, piece_key
+from monitor.model import STRETCH, Flags, Floats, Ints, Kind, Pieces, Reading, Scope, Signal, Verdict, piece_key
 from monitor.readings.arm_power import detectable
 from monitor.readings.arm_units import Known, SessionsBefore, records_of
 from monitor.readings.compared import Compared, Shown, Window, shown_in
@@ -237,7 +237,7 @@ class ArmTable:
             value=_number(told.value),
             reference_value=_number(told.baseline),
             effect=_number(told.effect),
-            effect_unit=told.unit + " in the strongest stretch" * stretching,
+            effect_unit=told.unit + STRETCH * stretching,
             p_value=p_value if told.n else None,
             threshold=threshold,
             verdict=verdict,

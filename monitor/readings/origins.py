@@ -17,7 +17,8 @@ from monitor.readings.shares import Watched
 from monitor.reference import KIND, Exchanges, sampled
 
 _PROMPTS = "prompt_"
-_NOT_ANSWERED = frozenset({"volume", "model_version", "model_version_missing"})
+_NOT_ANSWERED = frozenset({"volume", "model_version", "model_version_missing", "response_duplicate"})
+"""What is no property of an answer to a prompt, but of the traffic, of what answers, or of answers among each other."""
 
 
 def of_answers(signal: str) -> bool:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from monitor.evidence import SUMS, Evidence, students
-from monitor.model import Flags, Floats, Ints
+from monitor.model import Flags, Floats, Ints, Reading
 from monitor.readings.intervals import Z
+from monitor.settings import DAY
 
 LEAST_SLICES = 24
 """Slices of evidence from which on there is a slope."""
@@ -42,6 +43,17 @@ class Trend(NamedTuple):
             return ""
         way = "rising" if self.value > 0 else "falling"
         return f"{way}, {self.unit} {self.value:+.2g} ({self.low:+.2g} to {self.high:+.2g}, 95 %)"
+
+
+def goes_on(trend: Trend, reading: Reading) -> bool:
+    """Whether a line through the strongest stretch makes up the effect: of a ramp it does twice over, of a step not."""
+    if reading.changed_at is None or reading.effect is None:
+        return False
+    moved = reading.effect
+    if reading.kind == "category":
+        moved = (reading.value or 0.0) - (reading.reference_value or 0.0)
+    over = trend.value * (reading.at - reading.changed_at) / DAY
+    return over * moved > 0 and abs(over) >= abs(moved)
 
 
 class Slopes(NamedTuple):
@@ -86,6 +98,8 @@ def slopes(evidence: Evidence, rows: Ints, last: Ints | None = None) -> Slopes:
     enough = (whole >= LEAST_SLICES) & (some.sum(axis=1) > 2) & (spread > 0)
     pull = weight * apart / np.where(enough, spread, 1)[:, None]
     slope, usual = (pull * beyond).sum(axis=1), (weight * rate).sum(axis=1) / total
+    many = np.where(some, known, 0).sum(axis=1)
+    usual = (usual * many + 0.5) / (many + 1)  # a share that was never seen, or always, is not known for sure
     variance, swing = 1 / np.where(enough, spread, 1), (pull**2 * of_slices).sum(axis=1)
     freedom = freedom * (variance / np.maximum(swing, 1e-9 * variance)) ** 2
     error = Z * students(freedom) * np.sqrt(np.maximum(usual * (1 - usual), 0) * variance)
