@@ -133,6 +133,12 @@ def test_effects_come_with_their_intervals() -> None:
     assert "at least 8% of the texts are unlike the reference's (5% to 11%, 95 %) (" in topic
 
 
+def test_the_rate_of_the_stretch_that_an_effect_is_of_is_told_and_that_of_the_window_beside_it() -> None:
+    unit = "difference of rates in the strongest stretch"
+    text = explain([Moved(reading(effect=0.5, effect_unit=unit), 1.0)], [])
+    assert f"3.0% before, 53.0% now, {unit} +0.5; 12.0% of the whole window (" in text
+
+
 def test_a_change_that_goes_on_is_said_to() -> None:
     line = explain([Moved(reading(changed_at=0), 1.0, ramp="rising, difference of rates a day +0.01")], [])
     assert line.endswith(", rising, difference of rates a day +0.01, since about 1970-01-01T00:00:00.000Z)")

@@ -307,6 +307,10 @@ def test_signals_come_strongest_first_and_the_first_speaks() -> None:
             {"kind": "numeric", "effect": -0.4, "effect_unit": "relative change of the 0.9 quantile", "value": 3.0},
             "cost: the 0.9 quantile fell by 40% (median 0.050 before, 3.00 now) in",
         ),
+        (
+            {"effect": 0.3, "effect_unit": "difference of rates in the strongest stretch"},
+            "cost rose from 5.0% to 35.0% (+30 points in the strongest stretch) in",
+        ),
         ({"kind": "category", "value": None}, "cost changed (+40 points) in"),
     ],
 )

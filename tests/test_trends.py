@@ -8,10 +8,11 @@ import pytest
 from scipy import special, stats
 
 from monitor.evidence import Evidence
-from monitor.model import Categories, Column, Floats
-from monitor.readings.trends import LEAST_SLICES, slopes
+from monitor.model import Categories, Column, Floats, Kind
+from monitor.readings.trends import LEAST_SLICES, Trend, goes_on, slopes
 from monitor.settings import DAY
 from tests.test_evidence import World
+from tests.test_explain import READING
 from tests.test_readings import LENGTH, Change, Watched, numbers
 
 
@@ -74,6 +75,17 @@ def test_a_step_has_no_slope_since_it_began_and_a_ramp_has() -> None:
     assert rising[0] <= 0.06
     assert rising[1] >= 0.7
     assert (slopes(step, np.arange(100)).low > 0).mean() > 0.95  # a line through the step itself rises
+
+
+@pytest.mark.parametrize(
+    ("slope", "kind", "said"),
+    [(0.048, "rate", True), (0.02, "rate", False), (-0.048, "rate", False), (0.048, "category", False)],
+)
+def test_a_line_is_told_of_where_it_makes_up_the_effect(slope: float, kind: Kind, *, said: bool) -> None:
+    """Over half a day a slope of 0.048 makes 0.024, of a rate that is 0.02 more and of a value that is 0.09 more."""
+    seen = msgspec.structs.replace(READING, kind=kind, effect=0.02, at=DAY // 2, changed_at=0)
+    assert goes_on(Trend(slope, slope - 0.01, slope + 0.01, "a day"), seen) is said
+    assert not goes_on(Trend(slope, slope, slope, "a day"), msgspec.structs.replace(seen, changed_at=None))
 
 
 def test_trends_are_a_day_and_in_the_units_of_the_owner() -> None:

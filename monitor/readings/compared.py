@@ -160,7 +160,7 @@ def _uncertain(shape: Shape, units: Floats, z: float) -> Uncertain:
     """How well shares of an arm and of its baseline are known by their units alone."""
     here, there = (1 / np.maximum(units, 1)).reshape(2, 1)
     signal, ends = shape.reference.signal, np.empty((0, 2))
-    if signal.kind == "numeric" and signal.scale == "log" and shape.reference.n:
+    if signal.kind == "numeric" and signal.scale == "log":
         ends = decile_ends(shape, np.array([0.5]), there)
     elif signal.kind == "numeric":
         here, there = here * (shape.spread_of_bins or 1.0), there * (shape.spread_of_bins or 1.0)
