@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from monitor import app
 from monitor.scorers import SAMPLE_SCORERS
+
+settings.register_profile("driftd", deadline=None)  # how long an example takes is no law
+settings.load_profile("driftd")
 
 
 @pytest.fixture(autouse=True)
