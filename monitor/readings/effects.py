@@ -339,7 +339,7 @@ def _score_effects(shapes: Sequence[Shape], dense: Floats, known: Sequence[Uncer
     # The null knows how means of bins vary; how values do, and now, is in the counts.
     most, squares = value * (1 - value), dense @ values**2 / np.maximum(n, 1)
     before = np.array([shape.spread for shape in shapes])
-    now = np.where(most > 0, (squares - value**2) / np.where(most > 0, most, 1), before)
+    now = np.where(most > 0, np.maximum(squares - value**2, 0) / np.where(most > 0, most, 1), before)
     of_bins, z = np.array([shape.spread_of_bins or 1.0 for shape in shapes]), np.array([one.z for one in known])
     here, there = np.array([(one.here[0], one.there[0]) for one in known]).T / of_bins
     low, high = of_differences(value, usual, here * now, there * before, z)

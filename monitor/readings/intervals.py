@@ -55,7 +55,7 @@ def wilson(rate: Floats, variance: Floats, z: Floats | float = Z) -> tuple[Float
     >>> [round(float(end), 4) for end in wilson(np.array(0.0), np.array(1 / 50))]
     [0.0, 0.0713]
     """
-    pull = z**2 * variance
+    rate, pull = np.clip(rate, 0, 1), z**2 * variance  # a mean of scores is off by rounding
     centre, half = rate + pull / 2, z * np.sqrt(rate * (1 - rate) * variance + pull * variance / 4)
     return np.maximum((centre - half) / (1 + pull), 0), np.minimum((centre + half) / (1 + pull), 1)
 
