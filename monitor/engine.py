@@ -36,7 +36,7 @@ from monitor.readings.arms import ArmTable
 from monitor.readings.levels import NOTHING, Measured, measure
 from monitor.readings.matters import matters
 from monitor.readings.trends import Trend, goes_on
-from monitor.reference import ReferenceSettings, ScopeReference, mismatch
+from monitor.reference import ReferenceSettings, ScopeReference, mismatch, remedy
 from monitor.reference_file import ReferenceFile
 from monitor.rolling import Rolling
 from monitor.rules import LevelSettings, RuleSettings, next_deadline, selects, step
@@ -248,8 +248,7 @@ class Engine:
                 continue
             judges[size].join(reference, [] if now is None else self.rings.window(size, now // length * length))
         if reference.unsteady:
-            named = ", ".join(reference.unsteady[:5]) + (" and others" if len(reference.unsteady) > 5 else "")
-            notices.append(f"reference: {name}: not steady while it was learned, so that it tells little: {named}")
+            notices.append(f"reference: {name}: {_unsteady(reference)}")
         return notices
 
     def _roll(self, now: int) -> None:
@@ -533,6 +532,15 @@ def _latest_key(reading: Reading) -> tuple[int, Key, str]:
 def _arm_of(reading: Reading) -> tuple[Scope, str, str]:
     """As in `ArmTable.alive`."""
     return reading.scope, reading.baseline, reading.signal
+
+
+def _unsteady(reference: ScopeReference) -> str:
+    """What is said of signals that were not steady, five by name; that which would know a cycle."""
+    courses = list(reference.unsteady.items())
+    named = ", ".join(f"{name} ({course})" for name, course in courses[:5]) + (" and others" if courses[5:] else "")
+    cure = remedy([course for _, course in courses])
+    known = f"; {cure} would know such a cycle" if cure else ""
+    return f"not steady while it was learned, so that it tells little: {named}{known}"
 
 
 def _graver(anchor: Reading, rolling: Reading | None) -> Reading:

@@ -222,9 +222,9 @@ def _counted(reference: ScopeReference) -> tuple[str, ...]:
 
 
 def _of_signal(file: ReferenceFile, name: str) -> tuple[str, str, str]:
-    """Kind, observations in whole streams, and where the learning period was not steady."""
+    """Kind, observations in whole streams, and where and how the learning period was not steady."""
     held = {scope: r.series[name] for scope, r in file.scopes.items() if name in r.series}
-    unsteady = [_named(scope) for scope, series in held.items() if series.unsteady]
+    unsteady = [f"{_named(scope)} ({series.unsteady})" for scope, series in held.items() if series.unsteady]
     n = sum(series.n for scope, series in held.items() if scope.segment is None)
     return file.signals[name].kind, f"{n:,}", few(unsteady)
 

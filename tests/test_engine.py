@@ -148,7 +148,7 @@ def test_a_signal_that_was_not_steady_while_it_was_learned_is_named() -> None:
         assert isinstance(chars, np.ndarray)
         watched.add(later if watched is calm else replace(later, values={**later.values, "chars": chars * 4}))
     said = [[notice for step in watched.close(250 * SECOND) for notice in step.notices] for watched in (calm, moved)]
-    assert said == [[], ["reference: bot: not steady while it was learned, so that it tells little: chars"]]
+    assert said == [[], ["reference: bot: not steady while it was learned, so that it tells little: chars (a step)"]]
 
 
 def reasons(begin: int, seconds: int, names: Sequence[str]) -> Scored:

@@ -257,8 +257,8 @@ def test_a_reference_comes_back_as_it_was(sessions: int) -> None:
 
 def test_another_version_is_refused() -> None:
     data = learned([slice_of(i, 5) for i in range(12)]).dump()
-    assert data[1] == 7
-    with pytest.raises(ValueError, match="version 5; this driftd reads version 7"):
+    assert data[1] == 8
+    with pytest.raises(ValueError, match="version 5; this driftd reads version 8"):
         ScopeReference.load(data[:1] + b"\x05" + data[2:])
 
 
@@ -437,15 +437,22 @@ def test_a_learning_period_that_changed_is_flagged() -> None:
     for count, shift in ((72, 0.6), (288, 0.4), (1000, 0.4)):
         for part in (0.2, 0.5, 0.7) if count == 288 else (0.5,):
             slices = [slice_of(i, 60, shift=shift * (i >= count * part)) for i in range(count)]
-            assert learned(slices).unsteady == ["chars"], (count, part)
+            assert learned(slices).unsteady == {"chars": "a step"}, (count, part)
     changed = [sampled_slice(i, 400, shift=0.3 * (i >= 72)) for i in range(144)]
     reference, _ = learned_samples(changed)
-    assert "vector" in reference.unsteady
+    assert reference.unsteady["vector"] == "a step"
     assert ScopeReference.load(reference.dump()).unsteady == reference.unsteady
 
 
+def test_vectors_that_follow_a_cycle_are_flagged_with_it() -> None:
+    turns = 2 * np.pi * np.arange(288) / 72
+    reference, _ = learned_samples([sampled_slice(i, 400, shift=0.3 * float(np.sin(turns[i]))) for i in range(288)])
+    assert reference.unsteady["vector"] == "a cycle of about 1m12s"
+
+
 def test_a_slow_climb_is_flagged() -> None:
-    assert learned([slice_of(i, 200, shift=2.0 * i / 288) for i in range(288)]).unsteady == ["chars"]
+    climbing = learned([slice_of(i, 200, shift=2.0 * i / 288) for i in range(288)])
+    assert climbing.unsteady == {"chars": "a trend"}
 
 
 @pytest.mark.parametrize("count", [72, 288])
@@ -454,10 +461,10 @@ def test_a_steady_learning_period_is_not_flagged(count: int) -> None:
         rng = np.random.default_rng(seed)
         swing = rng.normal(size=count) * 0.1
         slices = [slice_of(i, 40, sessions=seed % 2 * 10, seed=seed, shift=float(swing[i])) for i in range(count)]
-        assert learned(slices).unsteady == []
+        assert learned(slices).unsteady == {}
     for alike in (0.0, 1.0):
         steady = [sampled_slice(i, 400, sessions=10, alike=alike) for i in range(count)]
-        assert learned_samples(steady)[0].unsteady == []
+        assert learned_samples(steady)[0].unsteady == {}
 
 
 def test_too_short_a_learning_period_is_not_judged() -> None:

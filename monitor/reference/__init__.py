@@ -4,6 +4,7 @@ Comes in: closed slices. Goes out: for every signal one full summary and, for ev
 how much windows differ when nothing changes. What is frozen never changes. Pure: the caller says how far time has come.
 """
 
+from monitor.reference.course import remedy
 from monitor.reference.exchanges import EXCHANGES, KIND, PROMPT, Exchanges, sampled
 from monitor.reference.learning import BLOCKS, KEPT, RUNS, VECTORS, Learning, kept_starts
 from monitor.reference.series import (
@@ -43,5 +44,6 @@ __all__ = [
     "mismatch",
     "never_logged",
     "place_keys",
+    "remedy",
     "sampled",
 ]

@@ -12,10 +12,11 @@ import numpy as np
 from monitor.calibration import LAGS, Cycle, NullTerms, ReferenceSlices, Season, season_of, vector_terms, vector_within
 from monitor.clusters import Codebook
 from monitor.model import Floats, Ints, Scope, Signal
+from monitor.reference.course import Span
 from monitor.reference.exchanges import EXCHANGES, Exchanges, add_exchanges
 from monitor.reference.phases import PhaseCounts, PhaseSums
 from monitor.reference.series import ScopeReference, SeriesReference, VectorNull, coarse_cells, never_logged, place_keys
-from monitor.reference.steady import Powers, bins_differ, vectors_differ
+from monitor.reference.steady import Powers, bins_course, vectors_course
 from monitor.reference.units import lag_sum, part_that_stays, sampled_within, unit_within
 from monitor.summaries import AnySummary, Vector
 from monitor.summaries.units import UnitParts, shared_by_lag
@@ -173,16 +174,22 @@ class Learning:
         records = [contents.records for contents in self.phases[self.sizes[0]].sums()]
         return np.array(records) / np.maximum(time, 1)
 
+    @property
+    def _span(self) -> Span:
+        """What the finest slices stand for."""
+        length = self.sizes[0] // SLICES
+        return Span(length, max(self.end // length - self.begin // length, 0))
+
     def _series(self, signal: Signal, summary: AnySummary) -> SeriesReference:
         if isinstance(summary, Vector):
             held = {size: self._vectors(size, signal) for size in self.sizes}
             nulls = {size: vector_null(rows, powers) for size, (rows, powers, _) in held.items()}
             rows, powers, far = held[self.sizes[0]]
-            unsteady = vectors_differ(rows, powers, far)
+            unsteady = vectors_course(rows, powers, far, self._span)
             return SeriesReference(self.scope, signal, summary, {}, nulls, unsteady)
         cells = coarse_cells(summary)
         slices = {size: self._slices(size, signal, cells) for size in self.sizes}
-        unsteady = bins_differ(signal, slices[self.sizes[0]])
+        unsteady = bins_course(signal, slices[self.sizes[0]], self._span)
         by_phase = None if self.cycle is None else self._by_phase(signal, sampled=summary.cells.sampled)
         return SeriesReference(self.scope, signal, summary, slices, unsteady=unsteady, by_phase=by_phase)
 

@@ -28,7 +28,7 @@ _ARRAYS: tuple[tuple[str, type[np.int64 | np.float64]], ...] = (
     ("lag_weights", np.float64),
     ("shared", np.float64),
 )
-_FORMAT = 7
+_FORMAT = 8
 """Version of the packed form of a reference."""
 BINS = 16
 """Quantile bins of a numeric signal."""
@@ -44,8 +44,9 @@ class SeriesReference:
     slices: Mapping[int, ReferenceSlices]
     """By window size; vectors have `vectors` in their place."""
     vectors: Mapping[int, VectorNull] = field(default_factory=dict)
-    unsteady: bool = False
-    """Whether two parts of the learning period differ by more than chance and by more than matters."""
+    unsteady: str = ""
+    """What course the signal took in the learning period, "a step", "a trend" or "a cycle of about 6h", by more than
+    chance and by more than matters; "" where it was steady."""
     by_phase: PhaseCounts | None = None
     """Where there is a cycle, how records lie in each phase; None of vectors."""
 
@@ -183,9 +184,9 @@ class ScopeReference:
         return 0.0 if self.cycle is None else float(self.cycle.time_in(begin, end) @ np.array(self.traffic))
 
     @property
-    def unsteady(self) -> list[str]:
-        """Signals that were not the same throughout the learning period."""
-        return [name for name, series in self.series.items() if series.unsteady]
+    def unsteady(self) -> dict[str, str]:
+        """Signals that were not the same throughout the learning period, and what course each took."""
+        return {name: series.unsteady for name, series in self.series.items() if series.unsteady}
 
     def ends(self, size: int) -> int:
         """End of the last whole slice of a window size."""

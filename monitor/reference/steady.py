@@ -1,4 +1,8 @@
-"""Whether a learning period was steady: its first part held against its last, cut where they differ most. Pure."""
+"""Whether a learning period was steady, and if not, what course it took. Pure.
+
+Its first part is held against its last, cut where they differ most; `monitor.reference.course` looks for trends and
+cycles.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,14 @@ from monitor.calibration import (
     vector_terms,
 )
 from monitor.model import Floats, Signal
+from monitor.reference.course import Span, course
 from monitor.reference.units import lag_sum
 from monitor.windows import SLICES
 
 UNSTEADY = 1e-6
 """The probability of what the parts of a learning period differ by, below which they differ."""
 _UNSTEADY_SHARE = 0.05
-"""The least share of records that lies in other bins in the other part; of rates see `bins_differ`."""
+"""The least share of records that lies in other bins in the other part; of rates see `bins_course`."""
 _UNSTEADY_VECTORS = 0.02
 """The least share of records that must have been replaced."""
 Powers = tuple[float, float, float]
@@ -68,30 +73,35 @@ def _by_chance(terms: NullTerms, squared: float) -> tuple[float, float]:
     return float(tail(np.array([squared]), moments)[0]) * (_CUTS - 1), float(moments.trace[0])
 
 
-def bins_differ(signal: Signal, rows: ReferenceSlices) -> bool:
-    """Whether a distribution over bins was not the same in both parts; of rates by half a point and by a quarter."""
-    found = cut(rows)
-    if found is None:
-        return False
-    centred, moved = found
+def bins_course(signal: Signal, rows: ReferenceSlices, span: Span) -> str:
+    """How a distribution over bins was not steady, "" where it was; of rates by half a point and by a quarter."""
     least = _UNSTEADY_SHARE
     if signal.kind == "rate":
         least = max(0.005, float(rows.mean.min()) / 4)
-    if float(np.abs(moved).sum()) / 2 < least:
-        return False
-    bins = len(rows.mean)
-    probability, _ = _by_chance(null_terms(centred, np.arange(bins), np.ones(bins)), float((moved**2).sum()))
-    return probability < UNSTEADY
+
+    def matters(moved: Floats) -> bool:
+        return float(np.abs(moved).sum()) / 2 >= least
+
+    found, stepped = cut(rows), False
+    if found is not None and matters(found[1]):
+        centred, moved = found
+        bins = len(rows.mean)
+        terms = null_terms(centred, np.arange(bins), np.ones(bins))
+        stepped = _by_chance(terms, float((moved**2).sum()))[0] < UNSTEADY
+    return course(rows, span, level=UNSTEADY, matters=matters, stepped=stepped)
 
 
-def vectors_differ(rows: ReferenceSlices, powers: Powers, far: float) -> bool:
-    """Whether vectors were not the same in both parts, by the share of records that must have been replaced."""
-    found = cut(rows)
-    if found is None or not far:
-        return False
-    centred, moved = found
-    squared = float((moved**2).sum())
-    if np.sqrt(squared) / far < _UNSTEADY_VECTORS:
-        return False
-    probability, expected = _by_chance(vector_terms(centred, powers), squared)
-    return probability < UNSTEADY and bool(np.sqrt(max(squared - expected, 0)) / far >= _UNSTEADY_VECTORS)
+def vectors_course(rows: ReferenceSlices, powers: Powers, far: float, span: Span) -> str:
+    """How vectors were not steady, "" where they were, by the share of records that must have been replaced."""
+    if not far:
+        return ""
+
+    def matters(moved: Floats, expected: float = 0.0) -> bool:
+        return bool(np.sqrt(max(float((moved**2).sum()) - expected, 0)) / far >= _UNSTEADY_VECTORS)
+
+    found, stepped = cut(rows), False
+    if found is not None and matters(found[1]):
+        centred, moved = found
+        probability, expected = _by_chance(vector_terms(centred, powers), float((moved**2).sum()))
+        stepped = probability < UNSTEADY and matters(moved, expected)
+    return course(rows, span, level=UNSTEADY, matters=matters, stepped=stepped)

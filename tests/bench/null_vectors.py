@@ -223,7 +223,7 @@ def learned(stream: Stream) -> Judge:
 
 
 def unsteady(judge: Judge) -> bool:
-    return judge.vectors.series[0].unsteady
+    return bool(judge.vectors.series[0].unsteady)
 
 
 def read(judge: Judge, window: Sequence[Slice]) -> Reading:
