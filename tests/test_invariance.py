@@ -152,10 +152,10 @@ def test_any_batches_in_any_order_give_the_same(log: Scored, whole: list[Step], 
     law_of_batches(log, whole, seed)
 
 
-def test_the_law_of_batches_notices_sums_that_round(
+def test_the_law_of_batches_notices_records_that_are_lost(
     log: Scored, whole: list[Step], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch that is cut loses the last record of one of its groups."""
+    """A small batch loses the record in its middle."""
 
     def lossy(signal: Signal, values: Column, groups: Ints, number: int, session: Hashes) -> list[AnySummary]:
         kept = np.arange(len(groups)) != len(groups) // 2 if len(groups) < 40 else np.ones(len(groups), np.bool_)

@@ -69,19 +69,19 @@ def law_of_shares(setting: Setting, kind: Kind) -> None:
     no_oftener(simulate(setting, kind, _SERIES, _WINDOWS).least, _WINDOWS * SLICES)
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=4, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(setting=traffic("rate"))
 def test_unchanged_rates_are_decided_no_oftener_than_allowed(setting: Setting) -> None:
     law_of_shares(setting, "rate")
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=4, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(setting=traffic("numeric"))
 def test_unchanged_numbers_are_decided_no_oftener_than_allowed(setting: Setting) -> None:
     law_of_shares(setting, "numeric")
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=4, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(setting=traffic("category"))
 def test_unchanged_categories_are_decided_no_oftener_than_allowed(setting: Setting) -> None:
     law_of_shares(setting, "category")
