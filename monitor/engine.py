@@ -376,8 +376,7 @@ class Engine:
         found = moved(reading, self._strength(reading), before, parts, samples, book=self._book(scope.stream, signal))
         if reading.baseline:
             return found
-        judges = self.rolled if reading.against == "rolling" else self.judges
-        ramp = judges[reading.window].trends([reading], strongest=True).get(key_of(scope, signal))
+        ramp = self._judge_of(reading).trends([reading], strongest=True).get(key_of(scope, signal))
         return found if ramp is None or not goes_on(ramp, reading) else replace(found, ramp=ramp.words)
 
     def _book(self, stream: str, signal: str) -> Codebook | None:
@@ -391,10 +390,13 @@ class Engine:
         """What a reading is held against, and what of the window."""
         if reading.baseline:
             return self.arms[reading.window].sides(reading, window) or (None, [])
-        judges = self.rolled if reading.against == "rolling" else self.judges
         parts = [found.summary(reading.scope, reading.signal) for _, found in window]
-        usual = judges[reading.window].usual(reading.scope, reading.signal, window)
+        usual = self._judge_of(reading).usual(reading.scope, reading.signal, window)
         return usual, [part for part in parts if part is not None]
+
+    def _judge_of(self, reading: Reading) -> Judge:
+        """What held a window against the reference that a reading is of."""
+        return (self.rolled if reading.against == "rolling" else self.judges)[reading.window]
 
     def _strength(self, reading: Reading) -> float:
         """Size of an effect in multiples of what matters."""

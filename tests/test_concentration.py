@@ -24,6 +24,7 @@ from monitor.rules import RuleSettings
 from monitor.sampled import SampledSignals
 from monitor.settings import SECOND
 from monitor.slices import StreamSettings
+from tests.test_origins import driven
 
 WINDOW = 12 * SECOND
 LEARNED, UPTO, RATE, SAMPLED = 120, 160, 80, 60
@@ -122,20 +123,12 @@ def engine() -> Engine:
 
 def run(then: Traffic, *, batches: int = 1, restarts: bool = False) -> list[Step]:
     """All steps of traffic that changes right after the reference, in batches of any order within ten seconds."""
-    watched = engine()
-    held: dict[tuple[str, str], bytes | None] = {}
-    steps: list[Step] = []
-    for begin in range(0, UPTO, 10):
-        records = (USUAL if begin < LEARNED else then).records(begin, 10)
-        order = np.random.default_rng(batches).permutation(len(records))
-        for rows in np.array_split(order, batches):
-            watched.add(records.take(rows))
-        steps += watched.close((begin + 10) * SECOND)
-        if restarts and begin in RESTARTS:
-            held |= {(blob.table, blob.key): blob.data for blob in watched.blobs()}
-            watched = engine()
-            watched.restore([(*key, data) for key, data in held.items() if data is not None])
-    return steps
+
+    def records(begin: int) -> Scored:
+        return (USUAL if begin < LEARNED else then).records(begin, 10)
+
+    places = RESTARTS if restarts else ()
+    return driven(engine(), records, UPTO, batches=batches, restarts=places, renew=engine)
 
 
 @cache

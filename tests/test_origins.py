@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from unittest.mock import patch
@@ -113,6 +113,38 @@ def engine(kind: str = "learned", file: ReferenceFile | None = None) -> Engine:
     return Engine(Plan(signals, [WINDOW], streams, reference, budget, {}, rules, SAMPLED, file), samples, list)
 
 
+def driven(
+    watched: Engine,
+    records: Callable[[int], Scored],
+    upto: int,
+    *,
+    batches: int,
+    restarts: Collection[int],
+    renew: Callable[[], Engine],
+) -> list[Step]:
+    """All steps of an engine that is given ten seconds at a time, in batches of any order.
+
+    Parameters
+    ----------
+    records : of the ten seconds from so many seconds on
+    restarts : after which of them another engine, made by `renew`, takes its place
+
+    """
+    held: dict[tuple[str, str], bytes | None] = {}
+    steps: list[Step] = []
+    for begin in range(0, upto, 10):
+        found = records(begin)
+        order = np.random.default_rng(batches).permutation(len(found))
+        for rows in np.array_split(order, batches):
+            watched.add(found.take(rows))
+        steps += watched.close((begin + 10) * SECOND)
+        if begin in restarts:
+            held |= {(blob.table, blob.key): blob.data for blob in watched.blobs()}
+            watched = renew()
+            watched.restore([(*key, data) for key, data in held.items() if data is not None])
+    return steps
+
+
 def run(
     then: Traffic, watched: Engine | None = None, *, batches: int = 1, renew: Callable[[], Engine] | None = None
 ) -> list[Step]:
@@ -123,20 +155,12 @@ def run(
     renew : makes the engine that takes the place of another at RESTARTS
 
     """
-    watched = watched or engine()
-    held: dict[tuple[str, str], bytes | None] = {}
-    steps: list[Step] = []
-    for begin in range(0, UPTO, 10):
-        records = (USUAL if begin < LEARNED else then).records(begin, 10)
-        order = np.random.default_rng(batches).permutation(len(records))
-        for rows in np.array_split(order, batches):
-            watched.add(records.take(rows))
-        steps += watched.close((begin + 10) * SECOND)
-        if renew is not None and begin in RESTARTS:
-            held |= {(blob.table, blob.key): blob.data for blob in watched.blobs()}
-            watched = renew()
-            watched.restore([(*key, data) for key, data in held.items() if data is not None])
-    return steps
+
+    def records(begin: int) -> Scored:
+        return (USUAL if begin < LEARNED else then).records(begin, 10)
+
+    watched, restarts = watched or engine(), RESTARTS if renew is not None else ()
+    return driven(watched, records, UPTO, batches=batches, restarts=restarts, renew=renew or engine)
 
 
 def drifts(steps: Sequence[Step]) -> dict[tuple[str, str | None], Reading]:

@@ -26,15 +26,8 @@ from monitor.windows import SLICES, Contents, Slice, add_slices
 from tests.bench.null import Setting, simulate
 from tests.test_engine import records
 from tests.test_evidence import reference as plain_reference
+from tests.test_reference import BOT, SIGNALS, SIZE
 
-BOT = Scope("bot")
-SIZE = SLICES * SECOND
-SIGNALS = {
-    "chars": Signal("chars", "numeric"),
-    "score": Signal("score", "numeric", "unit"),
-    "reason": Signal("reason", "category"),
-    "error": Signal("error", "rate"),
-}
 VECTOR = Signal("topic", "vector", size=16, sample=True, fingerprint="test")
 BUDGET = {False: 1e-6, True: 1e-6}
 PERIOD = 96

@@ -21,13 +21,14 @@ from monitor.model import STRETCH, Kind, Reading, Scope, Signal, Verdict
 from monitor.readings import shares, vectors
 from monitor.readings.concentration import with_mostly
 from monitor.readings.counted import along, counted, since
-from monitor.readings.effects import dense_counts, window_counts
+from monitor.readings.effects import dense_counts, effect_unit, window_counts
 from monitor.readings.lacking import LEAST_REFERENCE_UNITS, LEAST_UNITS, lacking
 from monitor.readings.matters import matters
 from monitor.readings.origins import with_origin
 from monitor.readings.shares import ShareTable, Watched
 from monitor.readings.trends import Trend
 from monitor.readings.vectors import VectorTable
+from monitor.readings.verdicts import number, verdict_of
 from monitor.reference import PROMPT, Exchanges, ScopeReference, SeriesReference
 from monitor.summaries import SUMMARIES, AnySummary, Numeric, Rate
 from monitor.summaries.numeric import grid_values
@@ -36,11 +37,6 @@ from monitor.windows import SLICES, Contents, Slice, add_contents
 LEAST_WINDOWS = 6
 """A reference is at least this many windows long."""
 
-_UNITS_OF_EFFECT = {
-    "rate": "difference of rates",
-    "category": "total variation",
-    "vector": "share of records replaced, at least",
-}
 _TESTS: Mapping[Kind, str] = {"numeric": "quantile_e", "category": "value_e", "rate": "rate_e"}
 Key = tuple[str, str, str]
 """Stream, segment ('' for none) and signal: what readings are ordered by."""
@@ -123,16 +119,16 @@ class Judge:
             series, units = watched.reference, int(found.units[row])
             drift, seen = bool(found.decided[row]), bool(found.detectable[row] <= watched.matters)
             known = float(found.known[row])
-            verdict = _verdict(units, known, drift=drift, seen=seen)
-            unit = _effect_unit(series.signal, int(found.effects.decile[row]))
+            verdict = verdict_of(units, known, drift=drift, seen=seen)
+            unit = effect_unit(series.signal, int(found.effects.decile[row]))
             yield self._reading(
                 now,
                 series,
                 _TESTS[series.signal.kind],
                 verdict,
-                value=_number(found.effects.value[row]),
-                reference_value=_number(found.effects.reference_value[row]),
-                effect=_number(found.effects.effect[row]) if found.records[row] else None,
+                value=number(found.effects.value[row]),
+                reference_value=number(found.effects.reference_value[row]),
+                effect=number(found.effects.effect[row]) if found.records[row] else None,
                 ends=(found.effects.low[row], found.effects.high[row]) if found.records[row] else None,
                 effect_unit=unit + STRETCH * bool(found.stretching[row]),
                 p_value=float(found.p_value[row]) if found.records[row] else None,
@@ -140,7 +136,7 @@ class Judge:
                 tail="anytime",
                 n=int(found.records[row]),
                 units=units,
-                detectable=_number(found.detectable[row]) if found.records[row] else None,
+                detectable=number(found.detectable[row]) if found.records[row] else None,
                 moved=found.effects.moved[row] if verdict == "drift" else "",
                 since=int(found.since[row]),
                 known=known,
@@ -162,18 +158,18 @@ class Judge:
                 now,
                 series,
                 "rff_mmd",
-                _verdict(int(found.units[row]), float(found.known[row]), drift=bool(drift[row]), seen=seen),
-                value=_number(found.value[row]) if found.records[row] else None,
-                reference_value=_number(found.reference_value[row]) if found.records[row] else None,
-                effect=_number(found.effect[row]) if found.records[row] else None,
+                verdict_of(int(found.units[row]), float(found.known[row]), drift=bool(drift[row]), seen=seen),
+                value=number(found.value[row]) if found.records[row] else None,
+                reference_value=number(found.reference_value[row]) if found.records[row] else None,
+                effect=number(found.effect[row]) if found.records[row] else None,
                 ends=(found.low[row], found.high[row]) if found.records[row] else None,
-                effect_unit=_UNITS_OF_EFFECT["vector"],
+                effect_unit=effect_unit(series.signal),
                 p_value=float(found.p_value[row]) if found.records[row] else None,
                 threshold=float(threshold[row]),
                 tail="widened" if found.widened[row] else "anytime",
                 n=int(found.records[row]),
                 units=int(found.units[row]),
-                detectable=_number(found.detectable[row]) if found.records[row] else None,
+                detectable=number(found.detectable[row]) if found.records[row] else None,
                 since=int(found.since[row]),
                 known=float(found.known[row]),
             )
@@ -265,8 +261,8 @@ class Judge:
             lacks=lacks,
             moved=moved,
             changed_at=now - since * (self.size // SLICES) if verdict == "drift" else None,
-            effect_low=None if ends is None else _number(ends[0]),
-            effect_high=None if ends is None else _number(ends[1]),
+            effect_low=None if ends is None else number(ends[0]),
+            effect_high=None if ends is None else number(ends[1]),
         )
 
     def trends(self, readings: Iterable[Reading], *, strongest: bool = False) -> dict[Key, Trend]:
@@ -305,14 +301,14 @@ class Judge:
                 if distance.cells == "grid":
                     scale = reference.signal.scale
                     here, there = dense_counts([counts], scale), shapes[reference].dense[None, :]
-                    found[name] = _number(distance(here, there, grid_values(scale))[0])
+                    found[name] = number(distance(here, there, grid_values(scale))[0])
                 else:
-                    found[name] = _number(float(distance(bins, usual)))
+                    found[name] = number(float(distance(bins, usual)))
             result[key_of(reference.scope, reference.signal.name)] = found
         for row, reference in enumerate(self.vectors.series):
             key = key_of(reference.scope, reference.signal.name)
             if key in wanted:
-                result[key] = {name: _number(value) for name, value in self.vectors.distances(row, window).items()}
+                result[key] = {name: number(value) for name, value in self.vectors.distances(row, window).items()}
         return result
 
     def told(self, drift: Reading, window: Sequence[tuple[int, Slice]], books: Books) -> Reading:
@@ -351,27 +347,8 @@ def with_trend(reading: Reading, trend: Trend | None) -> Reading:
     """A reading that says how fast its series changes."""
     if trend is None:
         return reading
-    value, low, high = map(_number, trend[:3])
+    value, low, high = map(number, trend[:3])
     return msgspec.structs.replace(reading, trend=value, trend_low=low, trend_high=high, trend_unit=trend.unit)
-
-
-def _verdict(units: int, reference_units: float, *, drift: bool, seen: bool) -> Verdict:
-    if units < LEAST_UNITS or reference_units < LEAST_REFERENCE_UNITS:
-        return "insufficient"
-    if drift:
-        return "drift"
-    return "ok" if seen else "insufficient"
-
-
-def _effect_unit(signal: Signal, decile: int) -> str:
-    if signal.kind != "numeric":
-        return _UNITS_OF_EFFECT[signal.kind]
-    return "difference of means" if signal.scale == "unit" else f"relative change of the 0.{decile + 1} quantile"
-
-
-def _number(value: float | np.float64) -> float | None:
-    """JSON knows no NaN and no infinity."""
-    return float(value) if math.isfinite(value) else None
 
 
 def learning_readings(

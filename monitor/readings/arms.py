@@ -16,15 +16,16 @@ import msgspec
 import numpy as np
 
 from monitor.arm_evidence import ArmEvidence
-from monitor.model import STRETCH, Flags, Floats, Ints, Kind, Pieces, Reading, Scope, Signal, Verdict, piece_key
+from monitor.model import STRETCH, Flags, Floats, Ints, Kind, Pieces, Reading, Scope, Signal, piece_key
 from monitor.readings.arm_power import detectable
 from monitor.readings.arm_units import Known, SessionsBefore, records_of
 from monitor.readings.compared import Compared, Shown, Window, shown_in
 from monitor.readings.intervals import Z_STRETCH, of_differences
 from monitor.readings.lacking import LEAST_UNITS, lacking
 from monitor.readings.matters import matters
-from monitor.readings.packing import packed_rows
+from monitor.readings.packing import packed_shares
 from monitor.readings.pairs import Pair, Pairs
+from monitor.readings.verdicts import followed, mean_log, number, verdict_of
 from monitor.reference import SeriesReference, never_logged
 from monitor.summaries import SUMMARIES, AnySummary
 from monitor.windows import SLICES, Slice
@@ -142,13 +143,14 @@ class ArmTable:
         """
         if not self.series:
             return []
-        p_value = np.exp(-np.maximum(self._by_series(self.evidence.log_e()), 0))
+        p_value = np.exp(-np.maximum(mean_log(self.evidence.log_e(), self.first), 0))
         beyond, least = p_value <= threshold, self._matter()
         recent, smallest = (
-            self._by_series(self.evidence.recent()),
+            mean_log(self.evidence.recent(), self.first),
             detectable(self.series, self.first, self.evidence, threshold, least),
         )
-        in_window = shown_in(self.series, [window] * len(self.series), self._units())
+        units = self._units()
+        in_window = shown_in(self.series, [window] * len(self.series), units)
         stretching = beyond & ~self.drifting
         told = self._by_stretch(in_window, np.flatnonzero(stretching), window)
         drift = self.drifting | (beyond & (_sizes(told) >= least))
@@ -157,6 +159,7 @@ class ArmTable:
                 row,
                 now,
                 told[row],
+                units=round(float(units[row].min())),
                 p_value=float(p_value[row]),
                 threshold=threshold,
                 drift=bool(drift[row]),
@@ -213,6 +216,7 @@ class ArmTable:
         now: int,
         told: Shown,
         *,
+        units: int,
         p_value: float,
         threshold: float,
         drift: bool,
@@ -221,9 +225,8 @@ class ArmTable:
         least: float,
     ) -> Reading:
         one = self.series[row]
-        units = round(float(self._units()[row].min()))
         smallest = detectable if math.isfinite(detectable) and told.n else None
-        verdict = _verdict(units, drift=drift, seen=smallest is not None and smallest <= least)
+        verdict = verdict_of(units, math.inf, drift=drift, seen=smallest is not None and smallest <= least)
         lacks = lacking(self.size, units, math.inf, smallest, least) if verdict == "insufficient" else ""
         return Reading(
             at=now,
@@ -234,9 +237,9 @@ class ArmTable:
             signal=one.signal.name,
             kind=one.signal.kind,
             test=TEST,
-            value=_number(told.value),
-            reference_value=_number(told.baseline),
-            effect=_number(told.effect),
+            value=number(told.value),
+            reference_value=number(told.baseline),
+            effect=number(told.effect),
             effect_unit=told.unit + STRETCH * stretching,
             p_value=p_value if told.n else None,
             threshold=threshold,
@@ -251,15 +254,9 @@ class ArmTable:
             lacks=lacks,
             moved=told.moved if verdict == "drift" else "",
             changed_at=self.evidence.strongest(self._strongest(row))[0] if verdict == "drift" else None,
-            effect_low=_number(told.low) if math.isfinite(told.effect) else None,
-            effect_high=_number(told.high) if math.isfinite(told.effect) else None,
+            effect_low=number(told.low) if math.isfinite(told.effect) else None,
+            effect_high=number(told.high) if math.isfinite(told.effect) else None,
         )
-
-    def _by_series(self, of_shares: Floats) -> Floats:
-        """Log of the mean over the shares of each series."""
-        parts = zip(self.first[:-1].tolist(), self.first[1:].tolist(), strict=True)
-        means = [np.logaddexp.reduce(of_shares[begin:end]) - math.log(end - begin) for begin, end in parts]
-        return np.array(means, np.float64)
 
     def _matter(self) -> Floats:
         """The smallest difference of each series that its owner wants to hear of."""
@@ -268,11 +265,9 @@ class ArmTable:
 
     def _follow(self, drift: Flags, still: Flags) -> None:
         """Remember decisions; after a calm window the evidence begins anew."""
-        self.drifting = drift.copy()
-        self.calm = np.where(drift & still, self.calm + 1, 0)
-        for row in np.flatnonzero(self.calm >= SLICES).tolist():
+        self.drifting, self.calm, over = followed(drift, still, self.calm)
+        for row in over:
             self.evidence.restart(np.arange(int(self.first[row]), int(self.first[row + 1])))
-            self.drifting[row], self.calm[row] = False, 0
 
     def sides(self, reading: Reading, window: Window) -> tuple[AnySummary, list[AnySummary]] | None:
         """What a reading is about: the records of the baseline, and those of the arm slice by slice."""
@@ -325,10 +320,7 @@ def as_they_are(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:
     pairs, names, counts, left_out, columns = msgspec.msgpack.decode(data)
     lost = {(*scope, signal) for scope, signal in gone}
     kept = [row for row, ((stream, arm, *_), name) in enumerate(names) if (stream, arm, name) not in lost]
-    shares, begins = sum(counts), np.cumsum([0, *counts])
-    places = [place for row in kept for place in range(begins[row], begins[row + 1])]
-    packed = [packed_rows(column, shares, places) for column in columns[:-2]]
-    packed += [packed_rows(column, len(names), kept) for column in columns[-2:]]
+    packed = packed_shares(columns, {len(columns) - 2, len(columns) - 1}, counts, kept)
     found = {tuple(pair): {*signals, *(s for *arm, s in lost if arm == pair[:2])} for pair, signals in left_out}
     out = [(pair, sorted(signals)) for pair, signals in found.items()]
     return msgspec.msgpack.encode((pairs, [names[row] for row in kept], [counts[row] for row in kept], out, packed))
@@ -337,16 +329,3 @@ def as_they_are(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:
 def _sizes(told: Sequence[Shown]) -> Floats:
     """Sizes of effects, 0 where there is none."""
     return np.array([0.0 if math.isnan(one.effect) else abs(one.effect) for one in told])
-
-
-def _verdict(units: int, *, drift: bool, seen: bool) -> Verdict:
-    if units < LEAST_UNITS:
-        return "insufficient"
-    if drift:
-        return "drift"
-    return "ok" if seen else "insufficient"
-
-
-def _number(value: float) -> float | None:
-    """JSON knows no NaN and no infinity."""
-    return value if math.isfinite(value) else None

@@ -16,6 +16,7 @@ from monitor.readings.effects import (
     Shape,
     category_effects,
     decile_ends,
+    effect_unit,
     numeric_effects,
     rate_effects,
 )
@@ -147,7 +148,7 @@ def shown_in(series: Sequence[Compared], windows: Sequence[Window], units: Float
                 effect,
                 float(effects.low[at]),
                 float(effects.high[at]),
-                _unit(series[row].signal, int(effects.decile[at])),
+                effect_unit(series[row].signal, int(effects.decile[at])),
                 str(effects.moved[at]),
                 arms[at].n,
                 shapes[at].reference.n,
@@ -165,9 +166,3 @@ def _uncertain(shape: Shape, units: Floats, z: float) -> Uncertain:
     elif signal.kind == "numeric":
         here, there = here * (shape.spread_of_bins or 1.0), there * (shape.spread_of_bins or 1.0)
     return Uncertain(np.array([0.5]), here, there, z, ends)
-
-
-def _unit(signal: Signal, decile: int) -> str:
-    if signal.kind == "numeric":
-        return "difference of means" if signal.scale == "unit" else f"relative change of the 0.{decile + 1} quantile"
-    return "difference of rates" if signal.kind == "rate" else "total variation"

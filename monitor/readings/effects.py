@@ -5,7 +5,7 @@ Numbers by deciles or by their mean, categories by total variation, rates by the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from monitor.model import Flags, Floats, Ints
+from monitor.model import Flags, Floats, Ints, Kind, Signal
 from monitor.readings.intervals import Z_DECILES, Uncertain, of_differences, of_ratios, of_total_variation, share_bounds
 from monitor.reference import SeriesReference
 from monitor.summaries import Category
@@ -271,6 +271,20 @@ def dense_counts(counts: Sequence[Gathered], scale: str) -> Floats:
     weights = np.concatenate([found.counts for found in counts])
     dense: Floats = np.bincount(keys, weights, minlength=len(counts) * cells).astype(np.float64)
     return dense.reshape(len(counts), cells)
+
+
+_UNITS: Mapping[Kind, str] = {
+    "rate": "difference of rates",
+    "category": "total variation",
+    "vector": "share of records replaced, at least",
+}
+
+
+def effect_unit(signal: Signal, decile: int = 4) -> str:
+    """What an effect is in; of a number on a log scale of the decile that moved most, counted from 0."""
+    if signal.kind != "numeric":
+        return _UNITS[signal.kind]
+    return "difference of means" if signal.scale == "unit" else f"relative change of the 0.{decile + 1} quantile"
 
 
 @dataclass(frozen=True, slots=True)

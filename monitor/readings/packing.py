@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import accumulate
 
 from monitor.model import Scope
 from monitor.reference import SeriesReference
@@ -25,3 +26,22 @@ def packed_rows(column: bytes, count: int, wanted: Sequence[int]) -> bytes:
     """The wanted rows of a packed column of `count` rows."""
     width = len(column) // max(count, 1)
     return b"".join(column[width * row : width * (row + 1)] for row in wanted)
+
+
+def packed_shares(
+    columns: Sequence[bytes], of_series: Collection[int], counts: Sequence[int], kept: Sequence[int]
+) -> list[bytes]:
+    """The wanted series of packed columns that have a row for each share, or for each series.
+
+    Parameters
+    ----------
+    of_series : which columns have one for each series
+    counts : shares of each series
+
+    >>> packed_shares([b"aabccc", b"xyz"], {1}, [2, 1, 3], [0, 2])
+    [b'aaccc', b'xz']
+    """
+    begins = [0, *accumulate(counts)]
+    places = [place for row in kept for place in range(begins[row], begins[row + 1])]
+    by_share, by_series = (begins[-1], places), (len(counts), kept)
+    return [packed_rows(column, *(by_series if at in of_series else by_share)) for at, column in enumerate(columns)]

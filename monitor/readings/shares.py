@@ -43,8 +43,9 @@ from monitor.readings.effects import (
     window_counts,
 )
 from monitor.readings.intervals import Z_STRETCH, Uncertain, Z, of_differences
-from monitor.readings.packing import packed_names, packed_rows, rows_but
+from monitor.readings.packing import packed_names, packed_shares, rows_but
 from monitor.readings.trends import Trend, slopes
+from monitor.readings.verdicts import followed, mean_log
 from monitor.reference import SeriesReference
 from monitor.settings import DAY
 from monitor.windows import SLICES, Slice
@@ -386,7 +387,7 @@ class ShareTable:
 
     def p_values(self) -> Floats:
         """Of each series, one over its evidence, at most 1. Shape (S,)."""
-        least: Floats = np.exp(-np.maximum(self._mean_log(self.evidence.log_sum), 0))
+        least: Floats = np.exp(-np.maximum(mean_log(self.evidence.log_sum, self.first), 0))
         return least
 
     def read(self, window: Sequence[tuple[int, Slice]], threshold: Floats) -> Shares:
@@ -409,7 +410,7 @@ class ShareTable:
         self._by_stretch(np.flatnonzero(stretching), since, window, found)
         drift = self.drifting | decided(p_value, threshold, found.effect, matters)
         records = np.array([part.n for part in counts], np.int64)
-        recent = self._mean_log(self.evidence.recent(SLICES))
+        recent = mean_log(self.evidence.recent(SLICES), self.first)
         self._follow(drift, (records > 0) & (still | (recent <= 0)))
         each = list(zip(self.series, counts, threshold.tolist(), mixes, strict=True))
         detectable = np.array(
@@ -482,18 +483,6 @@ class ShareTable:
                 since[row] = self.evidence.strongest(strongest)[0]
         return since
 
-    def _mean_log(self, of_shares: Floats) -> Floats:
-        """Log of the mean over the shares of each series; -inf where it has none."""
-        counts = np.diff(self.first)
-        found, some = np.full(len(counts), -np.inf), counts > 0
-        begins, counts = self.first[:-1][some], counts[some]
-        if len(begins):
-            most = np.maximum.reduceat(of_shares, begins)
-            shift = np.where(np.isfinite(most), most, 0.0)
-            sums = np.add.reduceat(np.exp(of_shares - np.repeat(shift, counts)), begins)
-            found[some] = np.where(sums > 0, shift + np.log(np.maximum(sums, 1e-300) / counts), -np.inf)
-        return found
-
     def _effects(
         self, rows: Ints, counts: Sequence[Gathered], ages: Ints, mixes: Sequence[Floats | None], z: float = Z
     ) -> Effects:
@@ -548,11 +537,9 @@ class ShareTable:
 
     def _follow(self, decided: Flags, calm: Flags) -> None:
         """Remember decisions; after a calm window the evidence begins anew."""
-        self.drifting = decided.copy()
-        self.calm = np.where(decided & calm, self.calm + 1, 0)
-        for row in np.flatnonzero(self.calm >= SLICES).tolist():
+        self.drifting, self.calm, over = followed(decided, calm, self.calm)
+        for row in over:
             self.evidence.restart(np.arange(int(self.first[row]), int(self.first[row + 1])))
-            self.drifting[row], self.calm[row] = False, 0
 
     def dump(self) -> bytes:
         """What cannot be derived from references, packed."""
@@ -583,9 +570,6 @@ class ShareTable:
 def without(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:
     """What `ShareTable.dump` packed, less some series."""
     names, counts, columns = msgspec.msgpack.decode(data)
-    kept, shares, begins = rows_but(names, gone), sum(counts), np.cumsum([0, *counts])
-    places = [place for row in kept for place in range(begins[row], begins[row + 1])]
-    packed = [packed_rows(column, shares, places) for column in columns[:3]]
-    packed += [packed_rows(column, len(names), kept) for column in columns[3:5]]
-    packed += [packed_rows(column, shares, places) for column in columns[5:]]
+    kept = rows_but(names, gone)
+    packed = packed_shares(columns, {3, 4}, counts, kept)
     return msgspec.msgpack.encode(([names[row] for row in kept], [counts[row] for row in kept], packed))
