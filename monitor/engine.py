@@ -45,7 +45,7 @@ from monitor.sampling import SAMPLE, Redact
 from monitor.settings import format_duration, format_time
 from monitor.slices import OpenSlices, StreamSettings
 from monitor.summaries import AnySummary, merged
-from monitor.windows import SLICES, Contents, Rings, Slice
+from monitor.windows import SLICES, Contents, Rings, Slice, further
 
 _FIXED = {"ring", "codebook", "kept", "phase", "sampled", "reference", "block", "block_kept", "block_sampled", "arm"}
 """Tables of pieces that never change."""
@@ -115,7 +115,7 @@ class Engine:
         whole = {name: signal for name, signal in self.plan.signals.items() if not signal.sample}
         length = self.plan.sizes[0] // SLICES
         self.slices = OpenSlices(length, whole, self.plan.streams, self.plan.sampled, self.redact)
-        self.rings = Rings(self.plan.sizes)
+        self.rings = Rings(self.plan.sizes, further(self.plan.sizes))
         plan = self.plan
         self.baselines = Baselines(plan.reference, plan.sizes, plan.file, plan.until)
         self.rolling = Rolling.of(plan.reference, plan.sizes)
@@ -178,7 +178,8 @@ class Engine:
         for part in due:
             frozen = self.baselines.freeze(part, self.plan.signals)
             notices += self._join(frozen, self.judges, now)
-        stepped = {size: self.arms[size].push(self.rings.window(size, now), now) for size, _ in ended}
+        judged = [size for size, _ in ended if size in self.judges]
+        stepped = {size: self.arms[size].push(self.rings.window(size, now), now) for size in judged}
         if due or come or any(arms.changed for arms in stepped.values()):
             self._split_budget()
         for size, arms in stepped.items():
@@ -187,7 +188,7 @@ class Engine:
         if self.rolling is not None and self.rolling.step(now):
             self._roll(now)
         partial = partial_from is not None and now > partial_from
-        readings = [reading for size, _ in ended for reading in self._read(size, now, partial=partial)]
+        readings = [reading for size in judged for reading in self._read(size, now, partial=partial)]
         self.alerts, changes = step(
             self.plan.rules, self.alerts, list(self.latest.values()), list(self.levels.values()), now
         )

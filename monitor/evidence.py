@@ -97,6 +97,10 @@ class ShareNulls:
     def __len__(self) -> int:
         return len(self.rate)
 
+    def first(self, count: int) -> ShareNulls:
+        """Those of the first so many shares."""
+        return ShareNulls(*(getattr(self, f.name)[:count] for f in fields(ShareNulls)))
+
     def per_slice(self, rows: Ints, ages: Ints) -> tuple[Floats, Floats, Floats]:
         """Of stretches of `ages` slices: by how much units add because they go on, and what one slice's swing adds.
 
@@ -112,13 +116,17 @@ def join_nulls(parts: Sequence[ShareNulls]) -> ShareNulls:
     return ShareNulls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ShareNulls)))
 
 
-def share_nulls(slices: ReferenceSlices, yes: Flags | Floats) -> ShareNulls:
+def share_nulls(
+    slices: ReferenceSlices, yes: Flags | Floats, coarser: Sequence[tuple[int, ReferenceSlices]] = ()
+) -> ShareNulls:
     """The nulls of some shares of one series.
 
     Parameters
     ----------
     slices : what the reference says, in r bins
     yes : which bins make up each share, or a value from 0 to 1 of each bin of which the mean is meant, shape (S, r)
+    coarser : slices of the same time that are so many times as long, ascending: of those that are kept in runs, what
+        stretches longer than a run differ by is seen in these
 
     """
     chosen = yes.astype(np.float64).T
@@ -152,8 +160,15 @@ def share_nulls(slices: ReferenceSlices, yes: Flags | Floats) -> ShareNulls:
     kurtosis = np.minimum(inverse_seen / spread / max(len(number), 1), 1 / _FEW)
     excess, freedom = _excess(lags, left, kurtosis, going_on)
     between = np.maximum((lags * base[:, None] * BOTH_SIDES * slices.lag_weights).sum(axis=1), 0)
-    weights = _weights(excess, freedom, going_on, base)
     known = 1 / np.maximum(of_mean + between, 1e-12)
+    if coarser:
+        (times, rows), *rest = coarser
+        longer = share_nulls(rows, yes, [(further // times, more) for further, more in rest])
+        far = _AGES > LAGS
+        age = _AGE_CLASS[-(-_AGES[far] // times)]
+        excess[:, far] = longer.excess[:, age] * (times * longer.base / base)[:, None]
+        freedom[:, far], known = longer.freedom[:, age], np.minimum(known, longer.known)
+    weights = _weights(excess, freedom, going_on, base)
     seasonal = _of_phase(slices, lags * base[:, None], unit, stays)
     return ShareNulls(mean, known, unit, base, going_on, np.maximum(excess, 0), freedom, weights, *seasonal)
 

@@ -21,6 +21,11 @@ SLICES = 12
 """Slices of a window."""
 
 
+def further(sizes: Sequence[int]) -> int:
+    """Twelve times the longest size. No window of it is judged: its slices show a reference how long rates swing."""
+    return sizes[-1] * SLICES
+
+
 def check_sizes(sizes: Sequence[int]) -> list[str]:
     """What is wrong with a list of window sizes (milliseconds): they must nest.
 
@@ -132,11 +137,17 @@ class Rings:
 
     sizes: Sequence[int]
     """Window sizes, ascending."""
+    further: int | None = None
+    """A longer size, of which only the newest slice is kept, and none from before a time without records."""
     _slices: dict[int, dict[int, Slice]] = field(default_factory=dict)
     """Window size -> start -> slice that holds records."""
 
     def __post_init__(self) -> None:
-        self._slices = {size: {} for size in self.sizes}
+        self._slices = {size: {} for size in self._all}
+
+    @property
+    def _all(self) -> Sequence[int]:
+        return self.sizes if self.further is None else [*self.sizes, self.further]
 
     def push(self, closed: Slice) -> None:
         """Take in a closed slice of the finest size."""
@@ -148,7 +159,7 @@ class Rings:
         None where the slice holds no records. Slices that no window needs any more are let go.
         """
         ended: list[tuple[int, Slice | None]] = []
-        for finer, size in zip([None, *self.sizes], self.sizes, strict=False):
+        for finer, size in zip([None, *self.sizes], self._all, strict=False):
             length, slices = size // SLICES, self._slices[size]
             if now % length:
                 break
@@ -164,7 +175,9 @@ class Rings:
 
     def _kept(self, size: int) -> int:
         """A window of its own size, and at least one slice of the next coarser size."""
-        coarser = [other // SLICES for other in self.sizes if other > size]
+        if size == self.further:
+            return size // SLICES
+        coarser = [other // SLICES for other in self._all if other > size]
         return max(size, min(coarser, default=0))
 
     def window(self, size: int, now: int) -> list[tuple[int, Slice]]:
@@ -186,4 +199,5 @@ class Rings:
 
     @property
     def empty(self) -> bool:
-        return not any(self._slices.values())
+        """Whether no window holds a record."""
+        return not any(self._slices[size] for size in self.sizes)

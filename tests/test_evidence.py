@@ -229,6 +229,28 @@ def test_one_over_n_for_k_scored_is_noticed(told: float, sound: bool) -> None:  
     assert decided <= 0.05 if sound else decided > 0.5
 
 
+def daily(rng: np.random.Generator, series: int, slices: int) -> Floats:
+    """A rate that follows the day, a slice of 25 s at a time. Shape (series, slices, 2): share and records."""
+    level = special.ndtri(0.3) + 0.05 * np.sin(2 * np.pi * np.arange(slices) / 3456)
+    n = rng.poisson(100, (series, slices))
+    return np.stack([rng.binomial(n, special.ndtr(level)) / np.maximum(n, 1), n], axis=-1)
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_daily_cycle_seen_in_runs_only_needs_longer_slices(sound: bool) -> None:  # noqa: FBT001
+    """A day learned, most of it as sums of twelve slices; without these the first half of the next day is a change."""
+    rng = np.random.default_rng(11)
+    nulls = []
+    kept = (np.arange(24)[:, None] * 144 + 66 + np.arange(12)).ravel()
+    for share, n in np.moveaxis(daily(rng, 20, 3456), -1, 1):
+        units = n.reshape(-1, 12).sum(axis=1)
+        longer = reference((share * n).reshape(-1, 12).sum(axis=1) / units, units)
+        rows = replace(reference(share[kept], n[kept], kept, whole=12), mean=longer.mean)
+        nulls.append(share_nulls(rows, YES, [(12, longer)] if sound else []))
+    decided = watch(join_nulls(nulls), daily(rng, 20, 1728)).max(axis=1) > np.log(1e5)
+    assert decided.sum() == 0 if sound else decided.sum() >= 2
+
+
 # ---- the time to a decision -----------------------------------------------------------------------------------------
 
 

@@ -213,7 +213,7 @@ def test_changes_are_as_large_as_they_are_said_to_be() -> None:
         placed = np.bincount(lengths.reference.place(cells.keys), cells.mass, minlength=lengths.reference.bins) / len(
             raw
         )
-        assert moved == pytest.approx(lengths.yes @ placed, abs=0.02)
+        assert moved == pytest.approx(lengths.telling @ placed, abs=0.02)
     reason = changed_rates(of["reason"], 0.05)
     assert (np.isnan(reason).sum(axis=1) == reason.shape[1] - 1).all()
     assert np.nanmax(np.abs(reason - of["reason"].nulls.rate), axis=1) == pytest.approx(0.05)

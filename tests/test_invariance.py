@@ -76,7 +76,7 @@ def records(seed: int = 0, *, each: int = 60) -> Scored:
         segments={"tenant": Categories(["a", "b"], (rng.random(n) < 0.3).astype(np.int32))},
         values={
             "latency": latency,
-            "score": rng.beta(2, np.where(moved, 4, 5)),
+            "score": rng.beta(2, np.where(moved, 3.7, 5)),
             "reason": Categories(NAMES, reason.astype(np.int32)),
             "error": (rng.random(n) < np.where(moved, 0.2, 0.04)).astype(np.float64),
         },

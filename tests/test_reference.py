@@ -28,7 +28,7 @@ from monitor.reference import (
 from monitor.settings import DAY, HOUR, parse_time
 from monitor.summaries import SUMMARIES, Vector, summarise
 from monitor.summaries.numeric import grid_keys
-from monitor.windows import SLICES, Contents, Slice, add_contents, add_slices
+from monitor.windows import SLICES, Contents, Slice, add_contents, add_slices, further
 
 BOT = Scope("bot")
 SECOND = 1_000
@@ -205,6 +205,24 @@ def test_the_mean_is_that_of_all_slices_and_its_variance_too() -> None:
         assert (np.diff(rows.lag_weights) < 1e-12 + 0.5 * lags[0]).all()
 
 
+def test_where_slices_are_kept_in_runs_longer_ones_cover_all_time() -> None:
+    """Those of a further size are sums of twelve, none of them begun before the reference."""
+    fine = [slice_of(i, 3) for i in range(5, 1000)]
+    longer = [add_slices(fine[max(i - 5, 0) : i + 7], i * SECOND, (i + 12) * SECOND) for i in range(0, 1000, 12)]
+    learning = Learning(BOT, 5 * SECOND, 1000 * SECOND, [SIZE])
+    for found in fine:
+        learning.take(SIZE, found)
+    for found in longer:
+        learning.take(further([SIZE]), found)
+    series = learning.freeze(SIGNALS).series["chars"]
+    assert [(times, rows.number.tolist()) for times, rows in series.coarser(SIZE)] == [(12, list(range(1, 83)))]
+    whole = Learning(BOT, 0, KEPT * SECOND, [SIZE])
+    for found in [slice_of(i, 3) for i in range(KEPT)]:
+        whole.take(SIZE, found)
+    whole.take(further([SIZE]), longer[1])
+    assert whole.freeze(SIGNALS).series["chars"].coarser(SIZE) == []
+
+
 def test_with_sessions_the_mean_and_its_variance_are_those_of_the_slices_kept() -> None:
     reference = learned([slice_of(i, 6, sessions=3) for i in range(1000)])
     rows = reference.series["error"].slices[SIZE]
@@ -257,8 +275,8 @@ def test_a_reference_comes_back_as_it_was(sessions: int) -> None:
 
 def test_another_version_is_refused() -> None:
     data = learned([slice_of(i, 5) for i in range(12)]).dump()
-    assert data[1] == 8
-    with pytest.raises(ValueError, match="version 5; this driftd reads version 8"):
+    assert data[1] == 9
+    with pytest.raises(ValueError, match="version 5; this driftd reads version 9"):
         ScopeReference.load(data[:1] + b"\x05" + data[2:])
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from monitor.model import Categories, Scope, Scored, Signal
 from monitor.slices import OpenSlices, StreamSettings, name_hash
 from monitor.summaries import Category, Numeric, Rate
-from monitor.windows import SLICES, Contents, Rings, Slice, add_contents, check_sizes
+from monitor.windows import SLICES, Contents, Rings, Slice, add_contents, check_sizes, further
 
 SIGNALS = {
     "chars": Signal("chars", "numeric"),
@@ -293,14 +293,14 @@ SIZES = [12 * SIZE, 36 * SIZE, 144 * SIZE]
 
 def run_rings(log: Sequence[Record], restart: int | None = None) -> dict[tuple[int, int], list[tuple[int, Slice]]]:
     """(Now, size) -> window, at every step."""
-    slices, rings = opened(), Rings(SIZES)
+    slices, rings = opened(), Rings(SIZES, further(SIZES))
     slices.add(scored(log))
     end = max(r.ts for r in log) // SIZE * SIZE + SIZE
     closed = {found.end: found for found in slices.close(end)}
     windows = {}
     for number, now in enumerate(range(min(closed), end + 1, SIZE)):
         if number == restart:
-            fresh = Rings(SIZES)
+            fresh = Rings(SIZES, further(SIZES))
             for size, found in rings.held():
                 fresh.restore(size, Slice.load(found.dump()))
             rings = fresh
@@ -321,13 +321,15 @@ def test_windows_of_all_sizes_are_those_of_the_obvious_way(
 ) -> None:
     log = [r._replace(id=i, ts=1_000_000 + (r.ts - 1_000_000) * stretch) for i, r in enumerate(log)]
     windows = run_rings(log, restart)
+    sizes = [*SIZES, further(SIZES)]
     assert {size for _, size in windows} == {
-        size for size in SIZES if any(now % (size // 12) == 0 for now, _ in windows)
+        size for size in sizes if any(now % (size // 12) == 0 for now, _ in windows)
     }
     for (now, size), window in windows.items():
         length = size // SLICES
         assert now % length == 0
-        expected = obvious([r for r in log if now - size <= r.ts < now], length)
+        held = length if size == further(SIZES) else size
+        expected = obvious([r for r in log if now - held <= r.ts < now], length)
         assert all_told([s for _, s in window]) == expected
         assert [place for place, _ in window] == [(s.start - (now - size)) // length for _, s in window]
 

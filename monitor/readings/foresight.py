@@ -217,7 +217,7 @@ def _moved(watched: Watched, change: float) -> Floats:
     """Between the moves of the reference whose effects are next to the one asked for."""
     usual, (shares, effects) = watched.nulls.rate, watched.shape.shifted()
     found = []
-    for by_move, effect in zip((shares - watched.shape.record_shares) @ watched.yes.T, effects, strict=True):
+    for by_move, effect in zip((shares - watched.shape.record_shares) @ watched.telling.T, effects, strict=True):
         possible = effect > 0
         if possible.any():
             at = np.concatenate([[0.0], np.maximum.accumulate(effect[possible])])

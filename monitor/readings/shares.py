@@ -1,10 +1,11 @@
 """Whether shares of the units have changed since the reference: what decides for numbers, categories and rates.
 
 A rate is one share. A number is watched by up to five quantiles of the reference, each the share of units at or below
-it; a category by the share of each value that is frequent enough, and of all others as one, those the reference does
-not know among them. The evidence of a series is the mean of that of its shares (the mean of e-values is one). A series
-is decided where that passes one over the error probability that a slice may spend, and stays decided until for a whole
-window what it shows does not matter or says nothing.
+it, and by the share outside the outer ones; a category by the share of each value that is frequent enough, of all
+others as one, and of parts of these: those the reference does not know, and groups of rare ones. The evidence of a
+series is the mean of that of its shares (the mean of e-values is one). A series is decided where that passes one over
+the error probability that a slice may spend, and stays decided until for a whole window what it shows does not matter
+or says nothing.
 """
 
 from __future__ import annotations
@@ -54,8 +55,10 @@ _QUANTILES = (1 / 16, 1 / 4, 1 / 2, 3 / 4, 15 / 16)
 """Of the reference, by which numbers are watched: its location by the middle, its spread and tails by the others."""
 _VALUE_UNITS = 10
 """Units of a window that a value of a category is expected to have to be watched by itself."""
-_VALUES = 15
-"""Most values of a category that are watched by themselves."""
+_VALUES = 17
+"""Most values of a category that are watched by themselves; there are as many clusters and one for none of them."""
+_GROUPS = 8
+"""Most groups of rare values."""
 _CHANGES: Floats = np.geomspace(0.001, 0.95, 100)
 """Changes of a share that are tried for the smallest that would have shown."""
 _LADDER = 8
@@ -74,6 +77,11 @@ def quantile_bins(mean: Floats) -> Flags:
     return below_cut
 
 
+def outside_bins(below: Flags) -> Flags:
+    """Which bins lie beyond the outer two of some quantiles, given those below each. Shape (0 or 1, bins)."""
+    return below[:1] | ~below[-1:] if len(below) > 1 else below[:0]
+
+
 def value_bins(mean: Floats, in_window: float) -> Flags:
     """Which bins make up each watched value, given their shares and the units of a window; the last is all rare ones.
 
@@ -85,6 +93,28 @@ def value_bins(mean: Floats, in_window: float) -> Flags:
     yes[np.arange(len(kept)), kept] = True
     yes[-1] = ~yes.any(axis=0)
     return yes
+
+
+def rare_bins(mean: Floats, rare: Flags, in_window: float) -> Flags:
+    """Parts of the values that are watched as one, so that one of them that comes up is not lost among the others.
+
+    Those that the reference does not know, and groups of its rare ones, dealt out by how frequent they are.
+
+    Parameters
+    ----------
+    mean : shares of the bins, the last of them of all values that the reference does not know
+    rare : which of the bins are watched as one
+    in_window : units of a window
+
+    """
+    known = np.flatnonzero(rare[:-1])
+    groups = min(_GROUPS, len(known), int(float(mean[known].sum()) * in_window / _VALUE_UNITS))
+    parts = np.zeros((1 + groups if groups > 1 else 0, len(mean)), np.bool_)
+    if len(parts):
+        order = known[np.argsort(-mean[known], kind="stable")]
+        parts[np.arange(len(order)) % groups, order] = True
+        parts[-1, -1] = True
+    return parts
 
 
 @dataclass(frozen=True)
@@ -103,34 +133,51 @@ class Watched:
         return Shape(self.reference)
 
     @cached_property
+    def _in_window(self) -> float:
+        """Units of a window that are usually scored."""
+        rows = self.reference.slices[self.size]
+        return float(rows.seen.mean()) * SLICES if len(rows.seen) else 0.0
+
+    @cached_property
     def yes(self) -> Flags:
-        """Which bins make up each share. Shape (shares, bins)."""
+        """Which bins make up each share that effects are told of. Shape (shares, bins)."""
         kind = self.reference.signal.kind
         if kind == "rate":
             return np.array([[False, True]])
-        rows = self.reference.slices[self.size]
-        if kind == "numeric":
-            return quantile_bins(rows.mean)
-        return value_bins(rows.mean, float(rows.seen.mean()) * SLICES if len(rows.seen) else 0.0)
+        mean = self.reference.slices[self.size].mean
+        return quantile_bins(mean) if kind == "numeric" else value_bins(mean, self._in_window)
 
     @cached_property
-    def _telling(self) -> Flags:
+    def _own(self) -> Flags:
         """Those of `yes` that tell anything: of two complementary shares one says all, that of all units nothing."""
-        if self.reference.signal.kind != "category" or len(self.yes) > 2:
-            return self.yes
-        return self.yes[1:]
+        return self.yes if self.reference.signal.kind != "category" or len(self.yes) > 2 else self.yes[1:]
+
+    @cached_property
+    def telling(self) -> Flags:
+        """Which bins make up each share that is watched: of those first, then of further ones. Shape (shares, bins)."""
+        kind, own = self.reference.signal.kind, self._own
+        if kind == "numeric":
+            return np.concatenate([own, outside_bins(own)])
+        if kind == "category" and len(own):
+            rare = rare_bins(self.reference.slices[self.size].mean, own[-1], self._in_window)
+            return np.concatenate([own, rare])
+        return own
 
     @cached_property
     def nulls(self) -> ShareNulls:
-        return share_nulls(self.reference.slices[self.size], self._telling)
+        return self._nulls(self.telling)
+
+    def _nulls(self, yes: Flags | Floats) -> ShareNulls:
+        return share_nulls(self.reference.slices[self.size], yes, self.reference.coarser(self.size))
 
     @cached_property
     def effect_nulls(self) -> ShareNulls:
         """What the interval of the effect follows from: of scores the null of their mean, of others that of `nulls`."""
-        rows, signal = self.reference.slices[self.size], self.reference.signal
+        signal = self.reference.signal
         if signal.kind == "numeric" and signal.scale == "unit":
-            return share_nulls(rows, self.shape.bin_means[None])
-        return self.nulls if len(self.nulls) else share_nulls(rows, np.zeros((1, self.reference.bins)))
+            return self._nulls(self.shape.bin_means[None])
+        own = self.nulls.first(len(self._own))
+        return own if len(own) else self._nulls(np.zeros((1, self.reference.bins)))
 
     @cached_property
     def ends(self) -> Floats:
@@ -163,7 +210,7 @@ class Watched:
             if moved not in names:
                 return None
             place = names.index(moved)
-            alone = len(self.nulls) < len(names)  # of two values the last one's share is watched
+            alone = len(self._own) < len(names)  # of two values the last one's share is watched
             unit = f"share of {moved} a day"
             return (0, 1.0 if place else -1.0, unit) if alone else (place, 1.0, unit)
         if not len(self.nulls):
@@ -182,7 +229,7 @@ class Watched:
     def by_phase(self) -> Floats:
         """Shares that are usual in each phase of the cycle. Shape (P, shares of `nulls`)."""
         assert self.season is not None
-        of_all: Floats = self.season.mean @ self._telling.T
+        of_all: Floats = self.season.mean @ self.telling.T
         return of_all
 
     def mix(self, window: Sequence[tuple[int, Slice]]) -> Floats | None:
@@ -218,7 +265,7 @@ class Watched:
         if weights is not None and not weights.any():
             return None
         part, units, seen = summary.cells.project(self.reference.place, self.reference.bins)
-        share, seen = self._telling @ part, self.like_reference(seen, summary.n)
+        share, seen = self.telling @ part, self.like_reference(seen, summary.n)
         if weights is None or self.season is None:
             return share, units, seen
         return share, units, seen, weights @ self.by_phase, self.season.vagueness(weights)
@@ -266,7 +313,7 @@ class Watched:
         needed = np.log(count) - np.log(threshold)
         if self.reference.signal.kind == "numeric":
             shares, effects = self.shape.shifted()
-            moved = (shares - self.shape.record_shares) @ self.yes.T + nulls.rate
+            moved = (shares - self.shape.record_shares) @ self.telling.T + nulls.rate
             rows = np.broadcast_to(np.arange(count), moved.shape)
             shown = shown_by(nulls, rows.ravel(), np.clip(moved, 0, 1).ravel(), known, SLICES).reshape(moved.shape)
             reach = np.where(effects > 0, shown.max(axis=2), np.inf).min(axis=0)
@@ -457,7 +504,8 @@ class ShareTable:
         told: list[tuple[int, float, str] | None] = []
         for row, name in zip(rows, moved, strict=True):
             begin, end = self.first[row : row + 2].tolist()
-            most = int(self.evidence.log_sum[begin:end].argmax()) if end > begin else 0
+            last = min(end, begin + len(self.series[row].yes))
+            most = int(self.evidence.log_sum[begin:last].argmax()) if last > begin else 0
             found = self.series[row].trend_of(name, most)
             told.append(None if found is None else (begin + found[0], *found[1:]))
         shares = np.array([found[0] for found in told if found is not None], np.int64)

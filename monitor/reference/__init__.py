@@ -6,9 +6,10 @@ how much windows differ when nothing changes. What is frozen never changes. Pure
 
 from monitor.reference.course import remedy
 from monitor.reference.exchanges import EXCHANGES, KIND, PROMPT, Exchanges, sampled
-from monitor.reference.learning import BLOCKS, KEPT, RUNS, VECTORS, Learning, kept_starts
+from monitor.reference.learning import BLOCKS, RUNS, VECTORS, Learning, kept_starts
 from monitor.reference.series import (
     BINS,
+    KEPT,
     ScopeReference,
     SeriesReference,
     VectorNull,

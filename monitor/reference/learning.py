@@ -15,16 +15,21 @@ from monitor.model import Floats, Ints, Scope, Signal
 from monitor.reference.course import Span
 from monitor.reference.exchanges import EXCHANGES, Exchanges, add_exchanges
 from monitor.reference.phases import PhaseCounts, PhaseSums
-from monitor.reference.series import ScopeReference, SeriesReference, VectorNull, coarse_cells, never_logged, place_keys
+from monitor.reference.series import (
+    ScopeReference,
+    SeriesReference,
+    VectorNull,
+    coarse_cells,
+    never_logged,
+    place_keys,
+)
 from monitor.reference.steady import Powers, bins_course, vectors_course
 from monitor.reference.units import lag_sum, part_that_stays, sampled_within, unit_within
 from monitor.summaries import AnySummary, Vector
 from monitor.summaries.units import UnitParts, shared_by_lag
 from monitor.summaries.vector import FEATURES, ROWS, farthest
-from monitor.windows import SLICES, Contents, Slice, add_contents
+from monitor.windows import SLICES, Contents, Slice, add_contents, further
 
-KEPT = 288
-"""Slices of each size that a reference keeps."""
 RUNS = 24
 """Runs of twelve slices that are kept where there are more than that."""
 BLOCKS = 8
@@ -64,6 +69,7 @@ class Learning:
     begin: int
     end: int
     sizes: Sequence[int]
+    """Of windows that will be judged. Where not all slices of the longest are kept, some `further` ones are."""
     total: Contents = field(default_factory=Contents)
     kept: dict[int, dict[int, Contents]] = field(default_factory=dict)
     """Window size -> start -> what the slice held."""
@@ -83,11 +89,18 @@ class Learning:
     _fresh: list[Contents] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._starts = {size: self._kept_starts(size // SLICES) for size in self.sizes}
-        for size in self.sizes:
+        self._starts = {size: self._kept_starts(size // SLICES) for size in self._all}
+        for size in self._all:
             self.kept.setdefault(size, {})
         if self.cycle is not None:
             self.phases.setdefault(self.sizes[0], PhaseSums(self.cycle))
+
+    @property
+    def _all(self) -> list[int]:
+        """The sizes of which slices are kept."""
+        length = self.sizes[-1] // SLICES
+        whole = len(self._kept_starts(length)) >= self.end // length - self.begin // length
+        return list(self.sizes) if whole else [*self.sizes, further(self.sizes)]
 
     def _kept_starts(self, length: int) -> set[int]:
         if not self.block:
@@ -106,7 +119,9 @@ class Learning:
 
         """
         contents = found.scopes.get(self.scope)
-        if contents is None or found.end > self.end or found.start < self.begin // (size // SLICES) * (size // SLICES):
+        length = size // SLICES
+        first = self.begin if size not in self.sizes else self.begin // length * length
+        if contents is None or size not in self._starts or found.end > self.end or found.start < first:
             return
         if self.only is not None:
             wanted = {name: part for name, part in contents.summaries.items() if name in self.only}
@@ -141,7 +156,12 @@ class Learning:
         """What is kept of a slice: of vectors only what tells how slices differ."""
         blocks = BLOCKS * self.block / (self.end - self.begin) if self.block else 1
         rows = min(math.ceil(VECTORS / max(len(self._starts[size]) * blocks, 1)), ROWS)
-        parts = {n: s.slim(rows) if isinstance(s, Vector) else s for n, s in contents.summaries.items()}
+        judged = size in self.sizes
+        parts = {
+            name: summary.slim(rows) if isinstance(summary, Vector) else summary
+            for name, summary in contents.summaries.items()
+            if judged or not isinstance(summary, Vector)
+        }
         return Contents(contents.records, parts)
 
     def _fold(self) -> None:
@@ -188,7 +208,7 @@ class Learning:
             unsteady = vectors_course(rows, powers, far, self._span)
             return SeriesReference(self.scope, signal, summary, {}, nulls, unsteady)
         cells = coarse_cells(summary)
-        slices = {size: self._slices(size, signal, cells) for size in self.sizes}
+        slices = {size: self._slices(size, signal, cells) for size in self._all}
         unsteady = bins_course(signal, slices[self.sizes[0]], self._span)
         by_phase = None if self.cycle is None else self._by_phase(signal, sampled=summary.cells.sampled)
         return SeriesReference(self.scope, signal, summary, slices, unsteady=unsteady, by_phase=by_phase)
@@ -389,7 +409,7 @@ class Learning:
         for part in parts:
             part._fold()  # noqa: SLF001  its own kind
         kept = {
-            size: {start: found for part in parts for start, found in part.kept[size].items()} for size in first.sizes
+            size: {start: found for part in parts for start, found in part.kept[size].items()} for size in first.kept
         }
         total = add_contents([part.total for part in parts])
         found = [part.exchanges.placed(book) for part in parts if part.exchanges is not None]

@@ -28,8 +28,10 @@ _ARRAYS: tuple[tuple[str, type[np.int64 | np.float64]], ...] = (
     ("lag_weights", np.float64),
     ("shared", np.float64),
 )
-_FORMAT = 8
+_FORMAT = 9
 """Version of the packed form of a reference."""
+KEPT = 288
+"""Slices of each size that a reference keeps."""
 BINS = 16
 """Quantile bins of a numeric signal."""
 
@@ -42,7 +44,7 @@ class SeriesReference:
     signal: Signal
     summary: AnySummary
     slices: Mapping[int, ReferenceSlices]
-    """By window size; vectors have `vectors` in their place."""
+    """By window size, those of a `further` one among them; vectors have `vectors` in their place."""
     vectors: Mapping[int, VectorNull] = field(default_factory=dict)
     unsteady: str = ""
     """What course the signal took in the learning period, "a step", "a trend" or "a cycle of about 6h", by more than
@@ -53,6 +55,16 @@ class SeriesReference:
     def season(self, size: int) -> Season | None:
         """What is usual at each time of a cycle, for slices of windows of one size."""
         return self.vectors[size].season if size in self.vectors else self.slices[size].season
+
+    def coarser(self, size: int) -> list[tuple[int, ReferenceSlices]]:
+        """Slices of longer windows, and how many times as long they are: as many as are needed to have all time."""
+        found: list[tuple[int, ReferenceSlices]] = []
+        rows = self.slices[size]
+        for longer, more in sorted(self.slices.items()):
+            if longer > size and _in_runs(rows) and len(more.number):
+                found.append((longer // size, more))
+                rows = more
+        return found
 
     def mixed(self, weights: Floats) -> AnySummary:
         """The summary, of categories that of phases with these weights."""
@@ -291,6 +303,11 @@ def differing(signals: Mapping[str, Signal], measured: Mapping[str, Signal]) -> 
         elif (then.scale, then.sample) != (now.scale, now.sample):
             problems.append(f"{name}: the reference measured it on another scale or on another part of the records")
     return problems
+
+
+def _in_runs(rows: ReferenceSlices) -> bool:
+    """Whether not all slices were kept."""
+    return len(rows.number) > 0 and int(rows.number[-1] - rows.number[0]) >= KEPT
 
 
 def _pack_slices(rows: ReferenceSlices) -> tuple[Any, ...]:

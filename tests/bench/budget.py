@@ -117,11 +117,24 @@ def of_topic(part: float, cluster: float) -> Change:
     return Change(f"topic of {part:.0%} in a cluster of {cluster:.1%}", ("category", usual), after, divergence, 128)
 
 
+def of_rare_value(after: float) -> Change:
+    """One of 30 values that have 10 % of the traffic together; 12 more frequent ones are watched by themselves."""
+    frequent = 0.8 ** np.arange(12)
+    usual = np.concatenate([0.9 * frequent / frequent.sum(), np.full(30, 0.1 / 30), [0.0]])
+    part = (after - usual[12]) / (1 - usual[12])
+    changed = (1 - part) * usual
+    changed[12] += part
+    divergence = float(special.rel_entr(changed, usual).sum())
+    return Change(f"one of 30 rare values to {after:.0%}", ("category", usual), changed, divergence)
+
+
 CHANGES: Sequence[Change] = [
     *(of_rate(*rates) for rates in ((0.02, 0.06), (0.04, 0.08), (0.04, 0.06), (0.005, 0.02), (0.3, 0.4), (0.04, 0.02))),
     *(of_length(move) for move in (0.1, 0.2, 0.4)),
     of_length(0.0, 1.3),
     *(of_topic(part, cluster) for part in (0.03, 0.06) for cluster in (0.002, 0.05)),
+    of_rare_value(0.02),
+    of_rare_value(0.05),
 ]
 
 

@@ -208,7 +208,7 @@ def learned(units: Floats, inverse: Floats, carried: Floats, goes_on: float) -> 
     )
 
 
-def watched(series: Series, rows: ReferenceSlices, size: int, sample: int) -> Watched:
+def watched(series: Series, rows: dict[int, ReferenceSlices], size: int, sample: int) -> Watched:
     """By which shares the product watches a series of such a reference."""
     kind, bins = series[0], len(series[1]) - (series[0] == "category")
     signal = Signal("made up", kind, sample=sample > 0)
@@ -219,7 +219,7 @@ def watched(series: Series, rows: ReferenceSlices, size: int, sample: int) -> Wa
         summary = Numeric("log", cells)
     elif kind == "category":
         summary = Category(cells, names)
-    return Watched(SeriesReference(Scope("made up"), signal, summary, {size: rows}), size, 0.0)
+    return Watched(SeriesReference(Scope("made up"), signal, summary, rows), size, 0.0)
 
 
 @dataclass(slots=True)
@@ -279,13 +279,15 @@ def watches(streams: Streams, budget: FalseAlarmSettings, *, alive: int | None =
     count = alive or len(traffic.series)
     scopes = {Scope("bot", f"part={i}" if i else None): count for i in range(1 + traffic.segments)}
     by_size = thresholds(budget, scopes, sizes)
-    return [_watch(streams, drawn, length, by_size[length]) for length in sizes]
+    known = [_learned(streams, drawn, length // FINE) for length in sizes]
+    return [_watch(streams, known, place, by_size[length]) for place, length in enumerate(sizes)]
 
 
-def _watch(streams: Streams, drawn: Sequence[Sequence[Drawn]], length: int, budget: Mapping[bool, float]) -> Watch:
-    traffic, per = streams.traffic, length // FINE
-    rows: list[list[Watched]] = []
-    for row, series in enumerate(traffic.series):
+def _learned(streams: Streams, drawn: Sequence[Sequence[Drawn]], per: int) -> list[list[ReferenceSlices]]:
+    """What is kept of slices that are `per` of the finest long, of each row of the traffic and scope."""
+    traffic = streams.traffic
+    rows: list[list[ReferenceSlices]] = []
+    for row in range(len(traffic.series)):
         filled = []
         for begin in range(0, len(drawn), per):
             held = Filling.of(drawn[begin][row])
@@ -296,17 +298,31 @@ def _watch(streams: Streams, drawn: Sequence[Sequence[Drawn]], length: int, budg
             np.stack([getattr(held, name) for held in filled], axis=1) for name in ("units", "inverse", "carried")
         )
         goes_on = traffic.goes_on**per
-        known = (learned(units[scope], inverse[scope], carried[scope], goes_on) for scope in range(streams.scopes))
-        rows.append([watched(series, of_scope, length * SLICES, traffic.sample) for of_scope in known])
+        rows.append([learned(units[scope], inverse[scope], carried[scope], goes_on) for scope in range(streams.scopes)])
+    return rows
+
+
+def _watch(
+    streams: Streams, known: Sequence[list[list[ReferenceSlices]]], place: int, budget: Mapping[bool, float]
+) -> Watch:
+    """Of the windows at a `place` in the sizes, given what is `known` of the slices of all."""
+    traffic, size = streams.traffic, SIZES[place]
+    rows = [
+        [
+            watched(series, dict(zip(SIZES, by_size, strict=True)), size, traffic.sample)
+            for by_size in zip(*(of_size[row] for of_size in known), strict=True)
+        ]
+        for row, series in enumerate(traffic.series)
+    ]
     by_scope = [rows[row][scope] for scope in range(streams.scopes) for row in range(len(rows))]
     counts = np.array([len(one.nulls) for one in by_scope])
     first = np.concatenate([[0], np.cumsum(counts)])
     begins = first[:-1].reshape(streams.scopes, -1)
     is_segment = np.repeat(np.arange(streams.scopes) >= streams.count, len(rows))
     return Watch(
-        per,
+        size // SIZES[0],
         first,
-        [np.concatenate([one._telling for one in row]) for row in rows],
+        [np.concatenate([one.telling for one in row]) for row in rows],
         [np.repeat(np.arange(streams.scopes), [len(one.nulls) for one in row]) for row in rows],
         [
             np.concatenate([begins[scope, at] + np.arange(len(one.nulls)) for scope, one in enumerate(row)])
