@@ -225,7 +225,7 @@ def explain(
     alert: Annotated[str, typer.Argument(metavar="ALERT", help="RULE/STREAM or RULE/STREAM/LABEL=VALUE.")],
     out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a replay; or its store.")] = Path(),
 ) -> None:
-    """Say what moved when an alert last fired: its signals by their share of the shift, before and after, and where.
+    """Say what moved when an alert last fired: its signals by their size, before and after, and where.
 
     Exit: 0 said, 2 there is no such alert or no store, 3 the store cannot be read.
     """

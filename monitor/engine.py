@@ -39,7 +39,7 @@ from monitor.readings.trends import Trend, goes_on
 from monitor.reference import ReferenceSettings, ScopeReference, mismatch, remedy
 from monitor.reference_file import ReferenceFile
 from monitor.rolling import Rolling
-from monitor.rules import LevelSettings, RuleSettings, next_deadline, selects, step
+from monitor.rules import LevelSettings, RuleSettings, joined, next_deadline, selects, step
 from monitor.sampled import SampledSignals
 from monitor.sampling import SAMPLE, Redact
 from monitor.settings import format_duration, format_time
@@ -189,10 +189,12 @@ class Engine:
             self._roll(now)
         partial = partial_from is not None and now > partial_from
         readings = [reading for size in judged for reading in self._read(size, now, partial=partial)]
+        before = self.alerts
         self.alerts, changes = step(
             self.plan.rules, self.alerts, list(self.latest.values()), list(self.levels.values()), now
         )
-        return Step(now, readings, [self._explained(change) for change in changes], notices)
+        told = [self._explained(change, joined(change, before.get(change.key))) for change in changes]
+        return Step(now, readings, told, notices)
 
     def _begin(self, closed: Slice, notices: list[str]) -> list[Scope]:
         """Take in scopes seen for the first time; returns those that are not alone with their label any more."""
@@ -344,8 +346,8 @@ class Engine:
             if self.baselines.learns(part, reading.signal)
         ]
 
-    def _explained(self, change: AlertChange) -> AlertChange:
-        """A change to pending or firing with what moved and where."""
+    def _explained(self, change: AlertChange, new: Sequence[str]) -> AlertChange:
+        """A change to pending or firing with what moved and where; `new` are the signals that joined by it."""
         if change.state not in {"pending", "firing"}:
             return change
         scope = Scope(change.stream, change.segment)
@@ -358,7 +360,14 @@ class Engine:
             for reading in self.latest.values()
             if reading.stream == scope.stream and reading.segment != scope.segment and reading.signal in signals
         ]
-        return msgspec.structs.replace(change, explanation=explain(together, elsewhere))
+        explanation = explain(together, elsewhere, joined=new, by_chance=self._by_chance(together))
+        return msgspec.structs.replace(change, explanation=explanation)
+
+    def _by_chance(self, together: Sequence[Moved]) -> float | None:
+        """Milliseconds in which unchanged traffic shows as much once at most, as the budget allows at thresholds."""
+        readings, allowed = [part.reading for part in together], self.plan.false_alarms
+        rarest = max(((r.threshold or 0.0) / max(r.p_value or 1.0, 1e-300) for r in readings), default=0.0)
+        return allowed.per / allowed.at_most * rarest if rarest >= 1 else None
 
     def _moved(self, scope: Scope, signal: str) -> Moved | None:
         """The window in which a signal of an alert moved most; None where none did."""
@@ -373,7 +382,8 @@ class Engine:
         window = self.rings.window(reading.window, reading.at)
         (reading,) = self._described(reading.window, window, [reading])
         before, parts = self._held_against(reading, window)
-        samples = [found.samples[scope.stream] for _, found in window if scope.stream in found.samples]
+        since = reading.at - reading.window if reading.changed_at is None else min(reading.changed_at, reading.at - 1)
+        samples = [s.samples[scope.stream] for _, s in window if scope.stream in s.samples and s.end > since]
         found = moved(reading, self._strength(reading), before, parts, samples, book=self._book(scope.stream, signal))
         if reading.baseline:
             return found

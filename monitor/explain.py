@@ -1,20 +1,20 @@
-"""What moved: the signals of an alert by their share of the shift, before and after, and the segments it shows in.
+"""What moved: the signals of an alert by their size, before and after, the segments it shows in, and what chance does.
 
 Comes in: readings and how values were spread before and now. Goes out: lines for a person. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from monitor.clusters import Codebook, embedding_of
-from monitor.model import Ints, Reading
+from monitor.model import RELATIVE, STRETCH, Ints, Reading
 from monitor.sampling import Sample
-from monitor.settings import format_duration, format_time
-from monitor.summaries import AnySummary, Category, Vector
+from monitor.settings import DAY, format_duration, format_time
+from monitor.summaries import AnySummary, Category, Rate, Vector
 from monitor.summaries.vector import embed
 
 MOST_SIGNALS = 6
@@ -22,6 +22,10 @@ MOST_SEGMENTS = 5
 MOST_VALUES = 3
 MOST_EXAMPLES = 2
 EXAMPLE_CHARS = 160
+_ALIKE = 40
+"""Letters and digits at the begin of texts that are the same in texts of which one is example enough."""
+_YEAR, _MOST_YEARS = 365.25, 1_000.0
+"""Days of a year, and years beyond which nothing is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,10 @@ class Moved:
     after: Mapping[str, float] = field(default_factory=dict)
     """Categories: value -> its share in the window."""
     examples: Sequence[str] = ()
-    """Redacted texts of the window: of vectors those that pull most away from the reference, of clusters those of the
-    one that grew most."""
+    """Redacted texts since the change: of vectors those that pull most away from the reference, of clusters those of
+    the one that grew most, of a rate that rose those that count."""
+    of: str = ""
+    """The cluster that they are of."""
     ramp: str = ""
     """How fast it goes on changing since it began, where it does."""
 
@@ -57,7 +63,7 @@ def moved(
     ----------
     before : the signal in the reference
     after : the signal in the slices of the window
-    samples : exchanges of the stream in those slices
+    samples : exchanges of the stream since the change, in order
     book : of a signal of clusters, what they are
 
     """
@@ -66,10 +72,12 @@ def moved(
         shares, now = before.shares(), Category.merged(parts).shares() if parts else {}
         rose = max(now, key=lambda name: (now[name] - shares.get(name, 0.0), name), default="")
         examples = [] if book is None or rose not in book.names else _of_cluster(reading, book, rose, samples)
-        return Moved(reading, strength, shares, now, examples)
+        return Moved(reading, strength, shares, now, examples, rose if examples else "")
     if isinstance(before, Vector):
         found = [part for part in after if isinstance(part, Vector)]
         return Moved(reading, strength, examples=_examples(reading, before, found, samples) if found else ())
+    if isinstance(before, Rate) and (reading.effect or 0.0) > 0:
+        return Moved(reading, strength, examples=_that_count(reading, samples))
     return Moved(reading, strength)
 
 
@@ -92,8 +100,7 @@ def _examples(reading: Reading, before: Vector, after: Sequence[Vector], samples
             for value, text in zip(values.tolist(), texts, strict=True)
             if text and value > 0
         ]
-    ranked = sorted(scored, key=lambda pair: (-pair[0], pair[1]))
-    return list(dict.fromkeys(text for _, text in ranked))[:MOST_EXAMPLES]
+    return _distinct(text for _, text in sorted(scored, key=lambda pair: (-pair[0], pair[1])))
 
 
 def _of_cluster(reading: Reading, book: Codebook, name: str, samples: Sequence[Sample]) -> list[str]:
@@ -111,7 +118,35 @@ def _of_cluster(reading: Reading, book: Codebook, name: str, samples: Sequence[S
             for novelty, text, here in zip(book.novelty(found).tolist(), texts, mine.tolist(), strict=True)
             if text and here
         ]
-    return list(dict.fromkeys(text for _, text in sorted(scored)))[:MOST_EXAMPLES]
+    return _distinct(text for _, text in sorted(scored))
+
+
+def _that_count(reading: Reading, samples: Sequence[Sample]) -> list[str]:
+    """Prompts or answers of which a rate says yes, the newest slices first."""
+    if not reading.signal.startswith(("prompt_", "response_")):
+        return []
+    found: list[str] = []
+    for sample in reversed(samples):
+        if reading.signal in sample.measures.signals:
+            rows = _rows_of(sample, reading.segment)
+            rows = rows[sample.measures.number(reading.signal)[rows] > 0]
+            texts = getattr(sample.transcripts, _side(reading))[rows]
+            found += [" ".join(text.split())[:EXAMPLE_CHARS] for text in texts if text]
+    return _distinct(found)
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    """The first few that do not begin alike.
+
+    >>> _distinct(["Call me.", "call  me!", "Write."])
+    ['Call me.', 'Write.']
+    """
+    by_begin: dict[str, str] = {}
+    for text in texts:
+        by_begin.setdefault("".join(filter(str.isalnum, text.casefold()))[:_ALIKE] or text, text)
+        if len(by_begin) == MOST_EXAMPLES:
+            break
+    return list(by_begin.values())
 
 
 def _side(reading: Reading) -> str:
@@ -126,32 +161,59 @@ def _rows_of(sample: Sample, segment: str | None) -> Ints:
     return np.flatnonzero(np.equal(sample.segments[label], value).astype(np.bool_))
 
 
-def explain(together: Sequence[Moved], elsewhere: Sequence[tuple[Reading, float]]) -> str:
-    """A few lines: what moved by how much, and where.
+def explain(
+    together: Sequence[Moved],
+    elsewhere: Sequence[tuple[Reading, float]],
+    *,
+    joined: Sequence[str] = (),
+    by_chance: float | None = None,
+) -> str:
+    """A few lines: what moved by how much, where, and how rarely chance shows as much.
 
     Parameters
     ----------
-    together : the signals of the alert, at most one entry a signal
+    together : the signals of the alert that drift, at most one entry a signal
     elsewhere : readings of the same signals in other scopes of the stream, each with its strength
+    joined : signals that have joined the alert just now
+    by_chance : milliseconds between two times that unchanged traffic shows as much in any series, at least
 
     """
     ranked = sorted(together, key=lambda part: (-part.strength, part.reading.signal))
-    total = sum(part.strength for part in ranked) or 1.0
-    lines = [_signal_line(part, part.strength / total) for part in ranked[:MOST_SIGNALS]]
-    if len(ranked) > MOST_SIGNALS:
-        rest = sum(part.strength for part in ranked[MOST_SIGNALS:]) / total
-        lines.append(f"{len(ranked) - MOST_SIGNALS} more signals: {rest:.0%} of the shift")
-    lines += [f"{part.reading.signal}, for example: {text}" for part in ranked[:MOST_SIGNALS] for text in part.examples]
-    return "\n".join([*lines, *_segment_lines(elsewhere)])
+    lines = [f"joined now: {', '.join(joined)}"] if joined else []
+    if len(ranked) > 1:
+        total = sum(part.strength for part in ranked) or 1.0
+        sizes = (f"{part.reading.signal} {part.strength / total:.0%}" for part in ranked)
+        lines.append(f"drifting, by size in multiples of what matters: {', '.join(sizes)}")
+    lines += map(_signal_line, ranked[:MOST_SIGNALS])
+    lines += [
+        f"{' '.join((part.reading.signal, *([part.of] if part.of else [])))}, for example: {text}"
+        for part in ranked[:MOST_SIGNALS]
+        for text in part.examples
+    ]
+    lines += _segment_lines(elsewhere)
+    if by_chance is not None:
+        lines.append(
+            f"unchanged traffic would show as much, in any of all series, once in {_rarely(by_chance)} at most"
+        )
+    return "\n".join(lines)
 
 
-def _signal_line(part: Moved, share: float) -> str:
+def _rarely(milliseconds: float) -> str:
+    """How long something takes to come again, in days or years.
+
+    >>> _rarely(45.2 * DAY), _rarely(3652 * DAY), _rarely(1e30)
+    ('45 days', '10 years', '1,000 years')
+    """
+    days = milliseconds / DAY
+    return f"{days:.0f} days" if days < 2 * _YEAR else f"{min(days / _YEAR, _MOST_YEARS):,.0f} years"
+
+
+def _signal_line(part: Moved) -> str:
     reading = part.reading
-    window = format_duration(reading.window)
     since = f", {part.ramp}" * bool(part.ramp)
     since += "" if reading.changed_at is None else f", since about {format_time(reading.changed_at)}"
     change = _change(part) + _origin(reading) + _mostly(reading)
-    return f"{reading.signal}: {share:.0%} of the shift: {change} ({reading.n:,} records in {window}{since})"
+    return f"{reading.signal}: {change} ({reading.n:,} records in {format_duration(reading.window)}{since})"
 
 
 def _change(part: Moved) -> str:
@@ -159,14 +221,42 @@ def _change(part: Moved) -> str:
     reading = part.reading
     if reading.kind == "category":
         changed = "; ".join(_values(part.before, part.after, reading.baseline)) or "values changed"
-        return f"{changed}, {_effect(reading)}" if reading.effect_low is not None else changed
+        return f"{changed}{_effect(reading)}"
     if reading.kind == "vector":
-        return f"at least {abs(reading.effect or 0.0):.0%} of the texts are unlike the reference's{_interval(reading)}"
+        least = f"at least {abs(reading.effect or 0.0):.0%} of the texts are replaced"
+        return least + _interval(reading, " for that least")
     before, after = (_figure(value, reading) for value in (reading.reference_value, reading.value_then))
-    effect = "" if reading.effect is None else f", {_effect(reading)}"
     if reading.baseline:
-        return f"{after} against {before} in {reading.baseline}{effect}"
-    return f"{before} before, {after} now{effect}" + (f", by its {reading.moved}" if reading.moved else "")
+        return f"{after} against {before} in {reading.baseline}{_effect(reading)}"
+    if reading.kind == "rate":
+        whole = (
+            f"; {_figure(reading.value, reading)} in the whole window" if reading.value_then != reading.value else ""
+        )
+        return f"{before} before, {after} {_when(reading)}{_effect(reading)}{whole}"
+    moved = f", {_PARTS[reading.moved]}" if reading.moved else ""
+    if reading.effect_unit.startswith(RELATIVE):
+        medians = f"; median {before} before, {after} in the window"
+        what = reading.effect_unit.removeprefix(RELATIVE).removesuffix(STRETCH)
+        return f"{what} {reading.effect or 0.0:+.0%} {_when(reading)}{_interval(reading)}{medians}{moved}"
+    return f"mean {before} before, {after} in the window{_effect(reading)}{moved}"
+
+
+_PARTS = {
+    "location": "small and large values alike",
+    "spread": "in how much values differ",
+    "upper tail": "mostly large values",
+    "lower tail": "mostly small values",
+}
+"""What of a distribution moved, for a person."""
+
+
+def _when(reading: Reading) -> str:
+    """Of what time an effect is."""
+    if not reading.effect_unit.endswith(STRETCH):
+        return "now"
+    if reading.changed_at is None:
+        return STRETCH.strip()
+    return f"in the last {format_duration(reading.at - reading.changed_at)}"
 
 
 def _origin(reading: Reading) -> str:
@@ -176,28 +266,47 @@ def _origin(reading: Reading) -> str:
         return ""
     inside = min(max(share, 0.0), 1.0)
     if low <= inside <= high:
-        part = f"{inside:.0%} ({max(low, 0.0):.0%} to {min(high, 1.0):.0%})"
-        return f"; of this {part} goes with other prompts, the rest with other answers to the same prompts"
+        low, high = max(low, 0.0), min(high, 1.0)
+        if inside > 0.5:
+            part = _part(inside, low, high)
+            return f"; {part} of it goes with other prompts, the rest with other answers to prompts alike"
+        part = _part(1 - inside, 1 - high, 1 - low)
+        return f"; {part} of it goes with other answers to prompts alike, the rest with other prompts"
     if share > 1:
-        return "; other prompts alone would have moved it further, other answers to the same prompts pull the other way"
-    return "; it goes with other answers to the same prompts, other prompts pull the other way"
+        return "; other prompts alone would have moved it further, other answers to prompts alike pull the other way"
+    return "; it goes with other answers to prompts alike, other prompts pull the other way"
+
+
+def _part(share: float, low: float, high: float) -> str:
+    return f"{share:.0%} ({low:.0%} to {high:.0%}, 95 %)"
 
 
 def _effect(reading: Reading) -> str:
-    told = f"{reading.effect_unit} {reading.effect or 0.0:+.3g}{_interval(reading)}"
-    if reading.value is None or reading.value_then == reading.value:
-        return told
-    return f"{told}; {reading.value:.1%} of the whole window"
+    """The effect in its unit, in brackets with its interval; '' where there is none."""
+    if reading.effect is None:
+        return ""
+    if reading.kind == "rate":
+        told = f"{100 * reading.effect:+.3g} points"
+    else:
+        unit = reading.effect_unit.removesuffix(STRETCH)
+        told = f"{unit} {reading.effect:+.3g}" + f" {_when(reading)}" * (unit != reading.effect_unit)
+    return f", {told}{_interval(reading)}"
 
 
-def _interval(reading: Reading) -> str:
+def _interval(reading: Reading, of: str = "") -> str:
     """The 95 % interval of the effect; '' where there is none."""
     low, high = reading.effect_low, reading.effect_high
     if low is None and high is None:
         return ""
-    scale, form, unit = {"rate": (100, "+.1f", " points"), "vector": (1, ".0%", "")}.get(reading.kind, (1, "+.3g", ""))
+    scale, form, unit = 1, "+.3g", ""
+    if reading.kind == "rate":
+        scale, form, unit = 100, "+.1f", " points"
+    elif reading.kind == "vector":
+        form = ".0%"
+    elif reading.effect_unit.startswith(RELATIVE):
+        form = "+.0%"
     ends = ["any" if end is None else format(scale * end, form) for end in (low, high)]
-    return f" ({ends[0]} to {ends[1]}{unit}, 95 %)"
+    return f" ({ends[0]} to {ends[1]}{unit}, 95 %{of})"
 
 
 def _mostly(reading: Reading) -> str:

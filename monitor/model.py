@@ -340,6 +340,8 @@ def concatenate_categories(parts: Sequence[Categories]) -> Categories:
 # ---- what comes out -------------------------------------------------------------------------------------------------
 
 
+RELATIVE = "relative change of "
+"""How the unit of an effect on a quantile begins; which quantile follows."""
 STRETCH = " in the strongest stretch"
 """How the unit of an effect ends that is not the window's, but of the slices likeliest to hold all of a change."""
 

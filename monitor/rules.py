@@ -17,7 +17,7 @@ from typing import Annotated, Literal, Self
 import pydantic
 from msgspec import structs
 
-from monitor.model import Alert, AlertChange, AlertKey, AlertState, Contribution, Level, Reading, Scope
+from monitor.model import RELATIVE, Alert, AlertChange, AlertKey, AlertState, Contribution, Level, Reading, Scope
 from monitor.settings import DAY, Duration, Settings, format_duration, format_time
 
 CALM_UNITS = 40
@@ -427,6 +427,14 @@ def _reason(rule: Rule) -> str:
     return rule.on if isinstance(rule.on, str) else "level"
 
 
+def joined(change: AlertChange, before: Alert | None) -> list[str]:
+    """The signals that joined a firing alert by a change, given what it was before."""
+    if change.reason != "joined" or before is None:
+        return []
+    known = {part.signal for part in before.contributions}
+    return [signal for signal in change.signals if signal not in known]
+
+
 def _row(alert: Alert, now: int, state: AlertState, reason: str, sentence: str) -> AlertChange:
     first = alert.contributions[0]
     signals = list(dict.fromkeys(part.signal for part in sorted(alert.contributions, key=_strength)))
@@ -450,8 +458,6 @@ def _row(alert: Alert, now: int, state: AlertState, reason: str, sentence: str) 
 
 
 _POINTS = "difference of rates"
-_RELATIVE = "relative change of "
-"""How the unit of an effect on a quantile begins; which quantile follows."""
 
 
 def _effect_text(effect: float, unit: str) -> str:
@@ -488,10 +494,10 @@ def _move(seen: Reading) -> str:
     """What a series did against its reference."""
     if seen.kind == "vector":
         return f"{seen.signal}: at least {abs(seen.effect or 0.0):.0%} of the texts are replaced"
-    if seen.effect is not None and seen.effect_unit.startswith(_RELATIVE):
+    if seen.effect is not None and seen.effect_unit.startswith(RELATIVE):
         medians = f"median {_number(seen.reference_value)} before, {_number(seen.value)} now"
         move = f"{'rose' if seen.effect > 0 else 'fell'} by {abs(seen.effect):.0%} ({medians})"
-        return f"{seen.signal}: {seen.effect_unit.removeprefix(_RELATIVE)} {move}"
+        return f"{seen.signal}: {seen.effect_unit.removeprefix(RELATIVE)} {move}"
     if seen.value is None or seen.reference_value is None or seen.value == seen.reference_value:
         return f"{seen.signal} changed{_effect(seen)}"
     value = seen.value_then

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from monitor.model import Flags, Floats, Ints, Kind, Signal
+from monitor.model import RELATIVE, Flags, Floats, Ints, Kind, Signal
 from monitor.readings.intervals import Z_DECILES, Uncertain, of_differences, of_ratios, of_total_variation, share_bounds
 from monitor.reference import SeriesReference
 from monitor.summaries import Category
@@ -284,7 +284,7 @@ def effect_unit(signal: Signal, decile: int = 4) -> str:
     """What an effect is in; of a number on a log scale of the decile that moved most, counted from 0."""
     if signal.kind != "numeric":
         return _UNITS[signal.kind]
-    return "difference of means" if signal.scale == "unit" else f"relative change of the 0.{decile + 1} quantile"
+    return "difference of means" if signal.scale == "unit" else f"{RELATIVE}the 0.{decile + 1} quantile"
 
 
 @dataclass(frozen=True, slots=True)
