@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monitor.readings import shares
+from monitor.readings import watched
 from tests.bench.budget import CHANGES, Change, delays
 
 RUNS = 40
@@ -48,5 +48,5 @@ def test_without_a_share_of_its_own_a_change_is_decided_late(
 ) -> None:
     (chosen,) = (one for one in CHANGES if one.name == change)
     soon, _ = ratios(chosen)
-    monkeypatch.setattr(shares, name, fault)
+    monkeypatch.setattr(watched, name, fault)
     assert ratios(chosen)[0] > 1.3 * soon

@@ -26,7 +26,7 @@ from monitor.readings.foresight import (
     vector_delay,
 )
 from monitor.readings.levels import measure, passed_from
-from monitor.readings.shares import Watched
+from monitor.readings.watched import Watched
 from monitor.reference import Learning, SeriesReference
 from monitor.summaries import Counts, Numeric, Rate, Vector, summarise
 from monitor.summaries.vector import embed, farthest

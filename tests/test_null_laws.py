@@ -19,7 +19,7 @@ from scipy import stats
 from monitor.calibration import NullTerms
 from monitor.evidence import ShareNulls, share_nulls
 from monitor.model import Floats, Hashes, Ints, Kind, Signal
-from monitor.readings import Judge, shares, vectors
+from monitor.readings import Judge, vectors, watched
 from monitor.readings.vectors import BLOCKS
 from monitor.reference import Learning
 from monitor.summaries import summarise
@@ -125,7 +125,7 @@ FAULTS: Sequence[tuple[Callable[[ShareNulls], ShareNulls], Kind, Setting]] = [
 def test_the_law_notices_a_fault_in_the_null(
     fault: Callable[[ShareNulls], ShareNulls], kind: Kind, setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shares, "share_nulls", lambda *args: fault(share_nulls(*args)))
+    monkeypatch.setattr(watched, "share_nulls", lambda *args: fault(share_nulls(*args)))
     with pytest.raises(AssertionError, match="decided at"):
         law_of_shares(setting, kind)
 

@@ -16,7 +16,7 @@ from monitor.config import Config, parse
 from monitor.model import Scope
 from monitor.outlook import Outlook, foresee
 from monitor.readings.foresight import Sight, Traffic, sight_of_shares
-from monitor.readings.shares import Watched
+from monitor.readings.watched import Watched
 from monitor.settings import DAY, MINUTE
 from monitor.store import read_only
 

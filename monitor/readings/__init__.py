@@ -25,10 +25,11 @@ from monitor.readings.effects import dense_counts, effect_unit, window_counts
 from monitor.readings.lacking import LEAST_REFERENCE_UNITS, LEAST_UNITS, lacking
 from monitor.readings.matters import matters
 from monitor.readings.origins import with_origin
-from monitor.readings.shares import ShareTable, Watched
+from monitor.readings.shares import ShareTable
 from monitor.readings.trends import Trend
 from monitor.readings.vectors import VectorTable
 from monitor.readings.verdicts import number, verdict_of
+from monitor.readings.watched import Watched
 from monitor.reference import PROMPT, Exchanges, ScopeReference, SeriesReference
 from monitor.summaries import SUMMARIES, AnySummary, Numeric, Rate
 from monitor.summaries.numeric import grid_values

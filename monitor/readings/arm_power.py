@@ -10,7 +10,7 @@ import numpy as np
 from monitor.arm_evidence import ArmEvidence
 from monitor.model import Floats, Ints
 from monitor.readings.compared import Compared
-from monitor.readings.shares import first_shown
+from monitor.readings.watched import first_shown
 
 _CHANGES: Floats = np.geomspace(0.001, 0.95, 34)
 """Differences of a share that are tried for the smallest that would have shown."""

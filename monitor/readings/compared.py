@@ -22,7 +22,7 @@ from monitor.readings.effects import (
 )
 from monitor.readings.intervals import Uncertain, Z
 from monitor.readings.pairs import Pair
-from monitor.readings.shares import quantile_bins, value_bins
+from monitor.readings.watched import quantile_bins, value_bins
 from monitor.reference import SeriesReference
 from monitor.windows import Slice
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from monitor.model import Flags, Floats, Ints
 from monitor.readings.effects import named_value
-from monitor.readings.shares import Watched
+from monitor.readings.watched import Watched
 from monitor.reference import SeriesReference
 from monitor.sampling import Measures
 from monitor.summaries import AnySummary, Vector

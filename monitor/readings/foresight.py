@@ -19,8 +19,8 @@ from monitor.calibration import NullMoments, null_moments, stack_terms, tail
 from monitor.evidence import REACH, shown_by
 from monitor.model import Floats, Ints, Kind
 from monitor.readings.lacking import LEAST_REFERENCE_UNITS, LEAST_UNITS, lacking
-from monitor.readings.shares import Watched
 from monitor.readings.vectors import BLOCKS, GOING_ON, cautious, e_value, smallest_shift
+from monitor.readings.watched import Watched
 from monitor.reference import SeriesReference
 from monitor.summaries import Vector
 from monitor.summaries.vector import farthest

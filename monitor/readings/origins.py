@@ -13,7 +13,7 @@ from monitor.clusters import Codebook
 from monitor.decomposition import Side, split
 from monitor.model import Ints, Reading
 from monitor.readings.counted import Counted, Window, mean_over, since
-from monitor.readings.shares import Watched
+from monitor.readings.watched import Watched
 from monitor.reference import KIND, Exchanges, sampled
 
 _PROMPTS = "prompt_"

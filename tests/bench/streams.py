@@ -16,7 +16,7 @@ from scipy import special
 from monitor.calibration import LAGS, FalseAlarmSettings, ReferenceSlices, multinomial_within, thresholds
 from monitor.evidence import Evidence, join_nulls
 from monitor.model import Flags, Floats, Ints, Kind, Scope, Signal
-from monitor.readings.shares import Watched
+from monitor.readings.watched import Watched
 from monitor.reference import SeriesReference
 from monitor.settings import DAY, HOUR, MINUTE
 from monitor.summaries import Category, Counts, Numeric, Rate
