@@ -192,9 +192,7 @@ def explain(
     ]
     lines += _segment_lines(elsewhere)
     if by_chance is not None:
-        lines.append(
-            f"unchanged traffic would show as much, in any of all series, once in {_rarely(by_chance)} at most"
-        )
+        lines.append(f"false alarms as strong as this, all series together: at most one in {_rarely(by_chance)}")
     return "\n".join(lines)
 
 
@@ -223,8 +221,9 @@ def _change(part: Moved) -> str:
         changed = "; ".join(_values(part.before, part.after, reading.baseline)) or "values changed"
         return f"{changed}{_effect(reading)}"
     if reading.kind == "vector":
-        least = f"at least {abs(reading.effect or 0.0):.0%} of the texts are replaced"
-        return least + _interval(reading, " for that least")
+        least, low = abs(reading.effect or 0.0), reading.effect_low
+        surely = f"at least {least:.0%}" if low is None else f"at least {low:.0%}, more likely {least:.0%} or more,"
+        return f"{surely} of the texts are unlike the reference's"
     before, after = (_figure(value, reading) for value in (reading.reference_value, reading.value_then))
     if reading.baseline:
         return f"{after} against {before} in {reading.baseline}{_effect(reading)}"
@@ -269,12 +268,12 @@ def _origin(reading: Reading) -> str:
         low, high = max(low, 0.0), min(high, 1.0)
         if inside > 0.5:
             part = _part(inside, low, high)
-            return f"; {part} of it goes with other prompts, the rest with other answers to prompts alike"
+            return f"; {part} of it is other prompts, the rest other answers to similar prompts"
         part = _part(1 - inside, 1 - high, 1 - low)
-        return f"; {part} of it goes with other answers to prompts alike, the rest with other prompts"
+        return f"; {part} of it is other answers to similar prompts, the rest other prompts"
     if share > 1:
-        return "; other prompts alone would have moved it further, other answers to prompts alike pull the other way"
-    return "; it goes with other answers to prompts alike, other prompts pull the other way"
+        return "; other prompts alone would have moved it further, other answers to similar prompts pull the other way"
+    return "; it is other answers to similar prompts, other prompts pull the other way"
 
 
 def _part(share: float, low: float, high: float) -> str:
@@ -293,7 +292,7 @@ def _effect(reading: Reading) -> str:
     return f", {told}{_interval(reading)}"
 
 
-def _interval(reading: Reading, of: str = "") -> str:
+def _interval(reading: Reading) -> str:
     """The 95 % interval of the effect; '' where there is none."""
     low, high = reading.effect_low, reading.effect_high
     if low is None and high is None:
@@ -301,12 +300,10 @@ def _interval(reading: Reading, of: str = "") -> str:
     scale, form, unit = 1, "+.3g", ""
     if reading.kind == "rate":
         scale, form, unit = 100, "+.1f", " points"
-    elif reading.kind == "vector":
-        form = ".0%"
     elif reading.effect_unit.startswith(RELATIVE):
         form = "+.0%"
-    ends = ["any" if end is None else format(scale * end, form) for end in (low, high)]
-    return f" ({ends[0]} to {ends[1]}{unit}, 95 %{of})"
+    ends = ["no bound" if end is None else format(scale * end, form) for end in (low, high)]
+    return f" ({ends[0]} to {ends[1]}{unit}, 95 %)"
 
 
 def _mostly(reading: Reading) -> str:

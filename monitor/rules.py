@@ -17,7 +17,18 @@ from typing import Annotated, Literal, Self
 import pydantic
 from msgspec import structs
 
-from monitor.model import RELATIVE, Alert, AlertChange, AlertKey, AlertState, Contribution, Level, Reading, Scope
+from monitor.model import (
+    RELATIVE,
+    STRETCH,
+    Alert,
+    AlertChange,
+    AlertKey,
+    AlertState,
+    Contribution,
+    Level,
+    Reading,
+    Scope,
+)
 from monitor.settings import DAY, Duration, Settings, format_duration, format_time
 
 CALM_UNITS = 40
@@ -464,11 +475,10 @@ def _effect_text(effect: float, unit: str) -> str:
     """An effect in its unit; of rates in points.
 
     >>> _effect_text(0.053, "difference of rates in the strongest stretch"), _effect_text(-0.2, "difference of means")
-    ('+5.3 points in the strongest stretch', 'difference of means -0.200')
+    ('+5.3 points', 'difference of means -0.200')
     """
-    if unit.startswith(_POINTS):
-        return f"{100 * effect:+.3g} points{unit.removeprefix(_POINTS)}"
-    return f"{unit} {_signed(effect)}"
+    unit = unit.removesuffix(STRETCH)
+    return f"{100 * effect:+.3g} points" if unit == _POINTS else f"{unit} {_signed(effect)}"
 
 
 def _sentence(rule: Rule, seen: Observed) -> str:
@@ -476,7 +486,7 @@ def _sentence(rule: Rule, seen: Observed) -> str:
     where = Scope(seen.stream, seen.segment).words
     when = f"in the {format_duration(seen.window)} to {format_time(seen.at)}"
     if isinstance(seen, Reading) and seen.changed_at is not None:
-        when += f", since about {format_time(seen.changed_at)}"
+        when = f"since about {format_time(seen.changed_at)} (seen {when})"
     if isinstance(seen, Level):
         return f"{where}: {_level_text(rule, seen)} {when}"
     if rule.on == "silent":
@@ -493,7 +503,7 @@ def _effect(seen: Reading) -> str:
 def _move(seen: Reading) -> str:
     """What a series did against its reference."""
     if seen.kind == "vector":
-        return f"{seen.signal}: at least {abs(seen.effect or 0.0):.0%} of the texts are replaced"
+        return f"{seen.signal}: at least {abs(seen.effect or 0.0):.0%} of the texts are unlike the reference's"
     if seen.effect is not None and seen.effect_unit.startswith(RELATIVE):
         medians = f"median {_number(seen.reference_value)} before, {_number(seen.value)} now"
         move = f"{'rose' if seen.effect > 0 else 'fell'} by {abs(seen.effect):.0%} ({medians})"

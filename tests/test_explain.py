@@ -61,7 +61,7 @@ def test_signals_come_by_their_size() -> None:
 def test_what_joined_is_named_and_how_rarely_chance_does_as_much_is_told() -> None:
     lines = explain([Moved(READING, 6.0)], [], joined=["cost", "error"], by_chance=400.4 * DAY).splitlines()
     assert (lines[0], lines[1][:16]) == ("joined now: cost, error", "response_refusal")
-    assert lines[-1] == "unchanged traffic would show as much, in any of all series, once in 400 days at most"
+    assert lines[-1] == "false alarms as strong as this, all series together: at most one in 400 days"
 
 
 def test_the_values_of_a_category_that_moved_most_are_named() -> None:
@@ -84,7 +84,7 @@ def test_replaced_texts_come_with_examples() -> None:
     topic = reading(signal="prompt_embedding", kind="vector", value=0.1, reference_value=None, effect=0.081, n=15)
     lines = explain([Moved(topic, 4.0, examples=["Solve x + 2 = 5", "What is 7 * 6?"])], []).splitlines()
     assert lines == [
-        "prompt_embedding: at least 8% of the texts are replaced (15 records in 5m)",
+        "prompt_embedding: at least 8% of the texts are unlike the reference's (15 records in 5m)",
         "prompt_embedding, for example: Solve x + 2 = 5",
         "prompt_embedding, for example: What is 7 * 6?",
     ]
@@ -141,14 +141,14 @@ def test_it_is_said_whether_prompts_or_answers_changed() -> None:
         of_prompts = reading(from_prompts=share, from_prompts_low=low, from_prompts_high=high)
         return explain([Moved(of_prompts, 1.0)], []).partition("+9 points")[2]
 
-    prompts = "of it goes with other prompts, the rest with other answers to prompts alike (1,500 records in 5m)"
-    answers = "of it goes with other answers to prompts alike, the rest with other prompts (1,500 records in 5m)"
+    prompts = "of it is other prompts, the rest other answers to similar prompts (1,500 records in 5m)"
+    answers = "of it is other answers to similar prompts, the rest other prompts (1,500 records in 5m)"
     assert said(0.85, 0.7, 1.0) == f"; 85% (70% to 100%, 95 %) {prompts}"
     assert said(1.04, 0.9, 1.2) == f"; 100% (90% to 100%, 95 %) {prompts}"
     assert said(-0.03, -0.2, 0.1) == f"; 100% (90% to 100%, 95 %) {answers}"
     assert said(0.2, 0.1, 0.4) == f"; 80% (60% to 90%, 95 %) {answers}"
     assert said(1.6, 1.3, 1.9).startswith("; other prompts alone would have moved it further, other answers")
-    assert said(-0.6, -0.9, -0.3).startswith("; it goes with other answers to prompts alike, other prompts pull")
+    assert said(-0.6, -0.9, -0.3).startswith("; it is other answers to similar prompts, other prompts pull")
 
 
 def test_who_most_of_a_shift_is_of_is_named() -> None:
@@ -172,13 +172,13 @@ def test_effects_come_with_their_intervals() -> None:
     rate = line(effect_low=0.0712, effect_high=0.1088)
     assert "12.0% now, +9 points (+7.1 to +10.9 points, 95 %) (" in rate
     words = line(kind="numeric", effect=0.4, effect_unit=RELATIVE, effect_low=0.25, effect_high=None)
-    assert "the 0.9 quantile +40% now (+25% to any, 95 %); median" in words
+    assert "the 0.9 quantile +40% now (+25% to no bound, 95 %); median" in words
     score = line(kind="numeric", effect=0.04, effect_unit="difference of means", effect_low=0.02, effect_high=0.06)
     assert "mean 0.03 before, 0.12 in the window, difference of means +0.04 (+0.02 to +0.06, 95 %) (" in score
     language = line(kind="category", effect=0.3, effect_unit="total variation", effect_low=0.21, effect_high=0.34)
     assert "values changed, total variation +0.3 (+0.21 to +0.34, 95 %) (" in language
     topic = line(kind="vector", effect=0.08, effect_low=0.051, effect_high=0.112)
-    assert "at least 8% of the texts are replaced (5% to 11%, 95 % for that least) (" in topic
+    assert "at least 5%, more likely 8% or more, of the texts are unlike the reference's (" in topic
 
 
 def test_the_time_that_an_effect_is_of_is_told_and_the_whole_window_beside_it() -> None:

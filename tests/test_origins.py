@@ -248,7 +248,7 @@ def test_without_a_drift_and_without_embeddings_nothing_is_told() -> None:
 def test_the_explanation_says_it() -> None:
     changes = [change for step in steps_of(OTHER_PROMPTS) for change in step.changes if change.state == "firing"]
     said = "\n".join(change.explanation or "" for change in changes)
-    assert re.search(r"goes with other prompts, the rest with other answers to prompts alike", said)
+    assert re.search(r"is other prompts, the rest other answers to similar prompts", said)
 
 
 # ---- whatever the batches and restarts ------------------------------------------------------------------------------
