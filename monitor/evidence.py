@@ -8,7 +8,8 @@ extrapolated; what simulation says of that time is in the README.
 An e-value is a ratio of two mixtures of densities of the signed root of the deviance between stretch and reference.
 Below stands the null: the root is normal, and its variance is that of the reference's own slices at all lags that these
 show (slices differ by more than their units make them, sessions go on, traffic swells), averaged over what the
-reference leaves open about it, so that few slices widen honestly. Above stands the same with a change whose size is
+reference leaves open about it, so that few slices widen honestly; as far as slices differ by more than their units, its
+tails are longer than normal ones. Above stands the same with a change whose size is
 normal (Robbins, Ann. Math. Stat. 41, 1970). The deviance has the reference's own uncertainty in it, so that its rate is
 never plugged in as known, and a reference without a success is none the worse. Pure; arrays carry shares first.
 """
@@ -58,6 +59,11 @@ _FEW = 20.0
 """Expected successes below which the reference does not say how units differ within a slice."""
 _Z = 1.96
 """Normal quantile of a 95 % interval; Student's is Cornish and Fisher's series of it."""
+_TAIL = 0.1
+"""By how much more what slices differ by counts, for each unit of the root of the deviance: a rate that swings on the
+normal scale or that of odds has longer tails than a normal one."""
+_LONG_TAIL = 0.8
+"""The same of a share of the units on both sides of the others, which rises whichever way these swing."""
 _LESS_FREE = 0.5
 """Part of the degrees of freedom of an excess that it has where slices go on like each other, as simulation shows."""
 _WORTH = 4.0
@@ -93,6 +99,8 @@ class ShareNulls:
     """How many phases; 0 where there is no season."""
     phase_slices: Floats
     """Slices to a phase; 1 where there is no season."""
+    tail: Floats
+    """By how much more the estimated excess counts for each unit of the root of the deviance."""
 
     def __len__(self) -> int:
         return len(self.rate)
@@ -117,7 +125,11 @@ def join_nulls(parts: Sequence[ShareNulls]) -> ShareNulls:
 
 
 def share_nulls(
-    slices: ReferenceSlices, yes: Flags | Floats, coarser: Sequence[tuple[int, ReferenceSlices]] = ()
+    slices: ReferenceSlices,
+    yes: Flags | Floats,
+    coarser: Sequence[tuple[int, ReferenceSlices]] = (),
+    *,
+    outside: Sequence[int] = (),
 ) -> ShareNulls:
     """The nulls of some shares of one series.
 
@@ -127,6 +139,7 @@ def share_nulls(
     yes : which bins make up each share, or a value from 0 to 1 of each bin of which the mean is meant, shape (S, r)
     coarser : slices of the same time that are so many times as long, ascending: of those that are kept in runs, what
         stretches longer than a run differ by is seen in these
+    outside : shares that lie on both sides of all others
 
     """
     chosen = yes.astype(np.float64).T
@@ -170,7 +183,8 @@ def share_nulls(
         freedom[:, far], known = longer.freedom[:, age], np.minimum(known, longer.known)
     weights = _weights(excess, freedom, going_on, base)
     seasonal = _of_phase(slices, lags * base[:, None], unit, stays)
-    return ShareNulls(mean, known, unit, base, going_on, np.maximum(excess, 0), freedom, weights, *seasonal)
+    tails = np.where(np.isin(np.arange(len(mean)), outside), _LONG_TAIL, _TAIL)
+    return ShareNulls(mean, known, unit, base, going_on, np.maximum(excess, 0), freedom, weights, *seasonal, tails)
 
 
 def _spread(season: Season, chosen: Floats) -> Floats:
@@ -341,7 +355,8 @@ def log_e_values(
     steeper = np.maximum(np.where(joint < 0.5, odds, 1 / np.maximum(odds, 1e-12)), 1) ** _SKEW
     part = steeper * nulls.base[rows] * in_slice / grown * (there / both)
     weights = nulls.log_weights[rows, age].T
-    variances = [1 + excess * part for excess in _EXCESS]
+    longer = nulls.tail[rows] * np.sqrt(deviance) * nulls.excess[rows, age]
+    variances = [1 + (excess + longer) * part for excess in _EXCESS]
     below = [
         w - np.log(v) / 2 - deviance / (2 * v) if k else w - deviance / 2
         for k, (w, v) in enumerate(zip(weights, variances, strict=True))
@@ -420,7 +435,7 @@ def no_nulls() -> ShareNulls:
     """Those of no share."""
     scalars = (np.empty(0), np.empty(0), np.empty(0), np.empty(0))
     by_age = (np.empty((0, len(_AGES))),) * 3
-    seasonal = (np.empty(0), np.empty(0), np.empty(0))
+    seasonal = (np.empty(0), np.empty(0), np.empty(0), np.empty(0))
     return ShareNulls(*scalars, *by_age, np.empty((0, len(_AGES), len(_EXCESS))), *seasonal)
 
 

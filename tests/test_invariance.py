@@ -21,7 +21,7 @@ from monitor import slices
 from monitor.calibration import FalseAlarmSettings
 from monitor.engine import Engine, Plan, Step
 from monitor.model import Categories, Column, Hashes, Ints, Reading, Scope, Scored, Signal, Vectors
-from monitor.readings import Judge, shares
+from monitor.readings import Judge, watched
 from monitor.readings.shares import ShareTable
 from monitor.reference import Learning, ReferenceSettings
 from monitor.rules import RuleSettings
@@ -350,7 +350,7 @@ def test_the_law_of_names_notices_values_that_are_watched_by_their_hash(
     loose: Scored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of those that are frequent enough the first two are watched by themselves, not the two most frequent ones."""
-    monkeypatch.setattr(shares, "_VALUES", 2)
+    monkeypatch.setattr(watched, "_VALUES", 2)
     sound = np.argsort
     monkeypatch.setattr(np, "argsort", lambda a, **k: np.arange(len(a)) if k == {"kind": "stable"} else sound(a, **k))
     with pytest.raises(AssertionError):

@@ -125,7 +125,7 @@ FAULTS: Sequence[tuple[Callable[[ShareNulls], ShareNulls], Kind, Setting]] = [
 def test_the_law_notices_a_fault_in_the_null(
     fault: Callable[[ShareNulls], ShareNulls], kind: Kind, setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched, "share_nulls", lambda *args: fault(share_nulls(*args)))
+    monkeypatch.setattr(watched, "share_nulls", lambda *args, **rest: fault(share_nulls(*args, **rest)))
     with pytest.raises(AssertionError, match="decided at"):
         law_of_shares(setting, kind)
 

@@ -440,7 +440,7 @@ def of_language(rare: float, seed: int) -> Change:
 
 @pytest.mark.parametrize("before", [0.0, 0.004, 0.01])
 def test_a_value_that_was_rare_or_not_there_is_found_when_it_comes(before: float) -> None:
-    watched = Watched(records=40, change=of_language(before, 1))
+    watched = Watched(records=50, change=of_language(before, 1))
     watched.push(2 * SLICES, of_language(before, 2))
     quiet = watched.read()["reason"]
     assert (quiet.test, quiet.verdict) == ("value_e", "ok")

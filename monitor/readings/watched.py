@@ -132,10 +132,12 @@ class Watched:
 
     @cached_property
     def nulls(self) -> ShareNulls:
-        return self._nulls(self.telling)
+        of_number = self.reference.signal.kind == "numeric"
+        return self._nulls(self.telling, range(len(self._own), len(self.telling)) if of_number else ())
 
-    def _nulls(self, yes: Flags | Floats) -> ShareNulls:
-        return share_nulls(self.reference.slices[self.size], yes, self.reference.coarser(self.size))
+    def _nulls(self, yes: Flags | Floats, outside: Sequence[int] = ()) -> ShareNulls:
+        rows, coarser = self.reference.slices[self.size], self.reference.coarser(self.size)
+        return share_nulls(rows, yes, coarser, outside=outside)
 
     @cached_property
     def effect_nulls(self) -> ShareNulls:
