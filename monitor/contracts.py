@@ -6,7 +6,7 @@ law below over every row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, Self
 
 from monitor.model import Position, Raw, Records, Scores, Signal, Transcripts
@@ -44,6 +44,30 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections. Idempotent."""
+        ...
+
+
+class LiveSource(Source, Protocol):
+    """A source that goes on: none of its partitions ends, and new ones may come."""
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be read now, in a sentence; '' where it can. It is no reason to raise."""
+        ...
+
+    def drained(self) -> Collection[str]:
+        """Partitions that end where `poll` has come to, by an answer asked for after all of it had been read.
+
+        A partition that cannot be asked, or has not been read to its end, MUST NOT be among them.
+        """
+        ...
+
+    def committed(self, positions: Mapping[str, Position]) -> None:
+        """These positions are stored for good: what is before them will not be asked for again. MUST NOT raise."""
+        ...
+
+    def notices(self) -> list[str]:
+        """What has happened since the last call that the owner should know."""
         ...
 
 

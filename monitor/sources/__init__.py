@@ -8,6 +8,7 @@ from typing import NamedTuple
 from monitor.contracts import Source
 from monitor.settings import Settings
 from monitor.sources.files import Files, FilesSettings
+from monitor.sources.kafka import Kafka, KafkaSettings
 
 
 class SourceKind(NamedTuple):
@@ -20,5 +21,6 @@ class SourceKind(NamedTuple):
 
 SOURCES: dict[str, SourceKind] = {
     "files": SourceKind(FilesSettings, Files),
+    "kafka": SourceKind(KafkaSettings, Kafka),
 }
 """The `kind` of a source -> how it is set and made."""
