@@ -68,7 +68,12 @@ def test_help_needs_neither_numbers_nor_configuration() -> None:
 
 def test_every_dependency_is_imported_and_every_import_is_a_dependency() -> None:
     named = {re.split(r"[<>=\[ ]", line)[0] for line in PROJECT["project"]["dependencies"]}
-    modules = {"ruamel.yaml": "ruamel", "lingua-language-detector": "lingua", "python-stdnum": "stdnum"}
+    modules = {
+        "ruamel.yaml": "ruamel",
+        "lingua-language-detector": "lingua",
+        "python-stdnum": "stdnum",
+        "kafka-python": "kafka",
+    }
     wanted = {modules.get(name, name.replace("-", "_")) for name in named - {"alt-profanity-check"}}  # read, not run
     own = set(sys.stdlib_module_names) | {"monitor"}
     found = set()
