@@ -9,9 +9,9 @@ An e-value is a ratio of two mixtures of densities of the signed root of the dev
 Below stands the null: the root is normal, and its variance is that of the reference's own slices at all lags that these
 show (slices differ by more than their units make them, sessions go on, traffic swells), averaged over what the
 reference leaves open about it, so that few slices widen honestly; as far as slices differ by more than their units, its
-tails are longer than normal ones. Above stands the same with a change whose size is
-normal (Robbins, Ann. Math. Stat. 41, 1970). The deviance has the reference's own uncertainty in it, so that its rate is
-never plugged in as known, and a reference without a success is none the worse. Pure; arrays carry shares first.
+tails are longer than normal ones. Above stands the same with a change whose size is normal (Robbins, Ann. Math. Stat.
+41, 1970). The deviance has the reference's own uncertainty in it, so that its rate is never plugged in as known, and a
+reference without a success is none the worse. Pure; arrays carry shares first.
 """
 
 from __future__ import annotations

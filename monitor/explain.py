@@ -96,9 +96,7 @@ def _examples(reading: Reading, before: Vector, after: Sequence[Vector], samples
         values = embed(vectors[rows]) @ pull
         texts = getattr(sample.transcripts, _side(reading))[rows]
         scored += [
-            (value, " ".join(text.split())[:EXAMPLE_CHARS])
-            for value, text in zip(values.tolist(), texts, strict=True)
-            if text and value > 0
+            (value, _excerpt(text)) for value, text in zip(values.tolist(), texts, strict=True) if text and value > 0
         ]
     return _distinct(text for _, text in sorted(scored, key=lambda pair: (-pair[0], pair[1])))
 
@@ -114,7 +112,7 @@ def _of_cluster(reading: Reading, book: Codebook, name: str, samples: Sequence[S
         found = sample.vectors[vectors][rows].astype(np.float64)
         texts, mine = getattr(sample.transcripts, _side(reading))[rows], book.place(found) == code
         scored += [
-            (novelty, " ".join(text.split())[:EXAMPLE_CHARS])
+            (novelty, _excerpt(text))
             for novelty, text, here in zip(book.novelty(found).tolist(), texts, mine.tolist(), strict=True)
             if text and here
         ]
@@ -131,8 +129,13 @@ def _that_count(reading: Reading, samples: Sequence[Sample]) -> list[str]:
             rows = _rows_of(sample, reading.segment)
             rows = rows[sample.measures.number(reading.signal)[rows] > 0]
             texts = getattr(sample.transcripts, _side(reading))[rows]
-            found += [" ".join(text.split())[:EXAMPLE_CHARS] for text in texts if text]
+            found += [_excerpt(text) for text in texts if text]
     return _distinct(found)
+
+
+def _excerpt(text: str) -> str:
+    """How a text begins, on one line."""
+    return " ".join(text.split())[:EXAMPLE_CHARS]
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:
@@ -186,7 +189,7 @@ def explain(
         lines.append(f"drifting, by size in multiples of what matters: {', '.join(sizes)}")
     lines += map(_signal_line, ranked[:MOST_SIGNALS])
     lines += [
-        f"{' '.join((part.reading.signal, *([part.of] if part.of else [])))}, for example: {text}"
+        f"{part.reading.signal} {part.of}".rstrip() + f", for example: {text}"
         for part in ranked[:MOST_SIGNALS]
         for text in part.examples
     ]
@@ -281,7 +284,7 @@ def _part(share: float, low: float, high: float) -> str:
 
 
 def _effect(reading: Reading) -> str:
-    """The effect in its unit, in brackets with its interval; '' where there is none."""
+    """The effect in its unit, with its interval; '' where there is none."""
     if reading.effect is None:
         return ""
     if reading.kind == "rate":

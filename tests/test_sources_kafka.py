@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import shutil
 import subprocess
+import threading
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -87,12 +87,21 @@ def mock() -> Mock:
 
 
 @pytest.fixture
-def leaky() -> Iterator[None]:
-    """kafka-python leaves sockets of failed connections to the garbage collector, which would warn in another test."""
+def swept(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Sockets that are left behind are gone before another test; what pytest keeps of the log holds them too."""
     yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    caplog.get_records("call").clear()
+    gc.collect()
+
+
+def leaky(test: Callable[..., None]) -> Callable[..., None]:
+    """Of a test in which connections fail: kafka-python leaves their sockets to the garbage collector."""
+    for mark in (
+        pytest.mark.usefixtures("swept"),
+        pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    ):
+        test = mark(test)
+    return test
 
 
 Opened = Callable[..., Kafka]
@@ -167,7 +176,7 @@ def test_a_topic_that_is_not_there_is_waited_for_and_not_made(mock: Mock, opened
     assert source.trouble == ""
 
 
-@pytest.mark.usefixtures("leaky")
+@leaky
 def test_brokers_that_are_not_there_are_named_and_tried_again_ever_later(
     monkeypatch: pytest.MonkeyPatch, opened: Opened
 ) -> None:
@@ -184,6 +193,7 @@ def test_brokers_that_are_not_there_are_named_and_tried_again_ever_later(
         source.poll([], 10)
         tries, again = tries + (source._again != again), source._again
     assert 2 <= tries <= 7
+    assert not [one for one in threading.enumerate() if one.name.startswith("kafka-io")], "a thread each try"
 
 
 def test_positions_are_copied_to_the_group(mock: Mock, opened: Opened) -> None:
@@ -221,6 +231,24 @@ def test_only_partitions_that_are_wanted_are_given(mock: Mock, opened: Opened) -
     assert one in source.drained()
     assert other not in source.drained(), "it has not been read to its end"
     assert offsets(drain(source, least=5)) == {"1": [0, 1, 2, 3, 4]}
+
+
+def test_a_peek_that_cannot_ask_says_so_and_does_not_raise(
+    mock: Mock, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kafka.errors import KafkaTimeoutError
+
+    given = settings(brokers=mock.brokers)
+    mock.send(given.topic, b"1")
+    source = opened(given)
+    (name, *_) = source.partitions()
+
+    def no_answer(_: object) -> None:
+        raise KafkaTimeoutError("no answer")
+
+    monkeypatch.setattr(source._consumer, "end_offsets", no_answer)
+    source.peek(name, 10)
+    assert source.trouble.endswith("no answer")
 
 
 # ---- a real broker --------------------------------------------------------------------------------------------------
@@ -364,7 +392,7 @@ class TestRealBroker:
 
 @pytest.mark.shared
 @needs_broker
-@pytest.mark.usefixtures("leaky")
+@leaky
 def test_an_outage_is_no_idleness_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka, "REQUEST_SECONDS", 1.0)
     monkeypatch.setattr(kafka, "BOOTSTRAP_SECONDS", 1.0)

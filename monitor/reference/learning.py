@@ -86,21 +86,19 @@ class Learning:
     phases: dict[int, PhaseSums] = field(default_factory=dict)
     """Window size -> what was held in each phase of the cycle; of a size that is not there the finest says the same."""
     _starts: dict[int, set[int]] = field(init=False)
+    """Of each size of which slices are kept where these begin."""
     _fresh: list[Contents] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._starts = {size: self._kept_starts(size // SLICES) for size in self._all}
-        for size in self._all:
+        length, starts = self.sizes[-1] // SLICES, {size: self._kept_starts(size // SLICES) for size in self.sizes}
+        if len(starts[self.sizes[-1]]) < self.end // length - self.begin // length:
+            longer = further(self.sizes)
+            starts[longer] = self._kept_starts(longer // SLICES)
+        self._starts = starts
+        for size in starts:
             self.kept.setdefault(size, {})
         if self.cycle is not None:
             self.phases.setdefault(self.sizes[0], PhaseSums(self.cycle))
-
-    @property
-    def _all(self) -> list[int]:
-        """The sizes of which slices are kept."""
-        length = self.sizes[-1] // SLICES
-        whole = len(self._kept_starts(length)) >= self.end // length - self.begin // length
-        return list(self.sizes) if whole else [*self.sizes, further(self.sizes)]
 
     def _kept_starts(self, length: int) -> set[int]:
         if not self.block:
@@ -208,7 +206,7 @@ class Learning:
             unsteady = vectors_course(rows, powers, far, self._span)
             return SeriesReference(self.scope, signal, summary, {}, nulls, unsteady)
         cells = coarse_cells(summary)
-        slices = {size: self._slices(size, signal, cells) for size in self._all}
+        slices = {size: self._slices(size, signal, cells) for size in self._starts}
         unsteady = bins_course(signal, slices[self.sizes[0]], self._span)
         by_phase = None if self.cycle is None else self._by_phase(signal, sampled=summary.cells.sampled)
         return SeriesReference(self.scope, signal, summary, slices, unsteady=unsteady, by_phase=by_phase)

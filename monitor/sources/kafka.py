@@ -25,6 +25,7 @@ import pydantic
 from monitor.decoding import Format
 from monitor.model import Position, Raw, Reject
 from monitor.settings import Moment, Settings
+from monitor.sources.rejects import oversized
 
 if TYPE_CHECKING:
     from kafka import ConsumerRecord, KafkaAdminClient, KafkaConsumer, TopicPartition
@@ -157,10 +158,7 @@ class Kafka:
             part, until = self._partitions[partition], time.monotonic() + REQUEST_SECONDS
             while self._messages(part) < limit and time.monotonic() < until and not self._at_end(part):
                 self._fetch([part], limit)
-            rows = list(part.queue)
-            while sum(row.value is not None for row in rows) > limit:
-                rows.pop()
-            return self._raw(partition, rows, part.position)
+            return self._raw(partition, _first(part.queue, limit), part.position)
         return Raw(partition, [], [], [], self._known.get(partition, Position(0)))
 
     def poll(self, wanted: Sequence[str], limit: int) -> list[Raw]:
@@ -197,7 +195,9 @@ class Kafka:
         """Partitions that end where they have been read to, by an answer asked for after that."""
         if not self._ready():
             return ()
-        self._ask_for_ends([part for part in self._partitions.values() if not part.queue])
+        if time.monotonic() >= self._ask:
+            self._ask = time.monotonic() + ASK_SECONDS
+            self._ask_for_ends([part for part in self._partitions.values() if not part.queue])
         return {name for name, part in self._partitions.items() if part.drained} if not self._trouble else ()
 
     def committed(self, positions: Mapping[str, Position]) -> None:
@@ -251,12 +251,21 @@ class Kafka:
     def _connect(self) -> None:
         from kafka import KafkaAdminClient, KafkaConsumer  # noqa: PLC0415
         from kafka.errors import KafkaTimeoutError  # noqa: PLC0415
+        from kafka.net.compat import KafkaNetClient  # noqa: PLC0415
 
         common = self._options()
+        made: list[KafkaNetClient] = []
+
+        def client(**options: Any) -> KafkaNetClient:
+            made.append(KafkaNetClient(**options))
+            return made[-1]
+
         with _heard() as said:
             try:
-                self._admin = self._admin or KafkaAdminClient(**common)
+                self._admin = self._admin or KafkaAdminClient(**common, kafka_client=client)
             except KafkaTimeoutError as error:
+                for one in made:
+                    one.close()  # an admin client that cannot be made leaves a thread and its sockets behind
                 raise KafkaTimeoutError("; ".join([str(error.args[0]), *dict.fromkeys(said)])) from None
         self._consumer = KafkaConsumer(
             **common,
@@ -406,20 +415,16 @@ class Kafka:
             self._fail(error)
 
     def _at_end(self, part: _Partition) -> bool:
-        """Whether nothing is left to be fetched of a partition."""
-        if self.trouble or not self._partitions:
-            return True
-        assert self._consumer is not None
-        return bool(part.fetched >= self._consumer.end_offsets([part.at])[part.at])
+        """Whether nothing is left to be fetched of a partition, or nothing can be."""
+        self._ask_for_ends([part])
+        return bool(self.trouble) or part.end is None or part.fetched >= part.end
 
     def _ask_for_ends(self, parts: Sequence[_Partition]) -> None:
         from kafka.errors import KafkaError  # noqa: PLC0415
 
-        now = time.monotonic()
-        if now < self._ask or not parts:
+        if not parts or self.trouble:
             return
         assert self._consumer is not None
-        self._ask = now + ASK_SECONDS
         try:
             ends = self._consumer.end_offsets([part.at for part in parts])
         except KafkaError as error:
@@ -427,7 +432,6 @@ class Kafka:
             return
         for part in parts:
             part.end = ends[part.at]
-        self._fine()
 
     @staticmethod
     def _messages(part: _Partition) -> int:
@@ -435,11 +439,9 @@ class Kafka:
 
     def _take(self, name: str, part: _Partition, limit: int) -> Raw | None:
         """What is queued of a partition, `limit` messages at most; None where nothing has come."""
-        rows: list[ConsumerRecord] = []
-        count = 0
-        while part.queue and count < limit:
-            rows.append(part.queue.popleft())
-            count += rows[-1].value is not None
+        rows = _first(part.queue, limit)
+        for _ in rows:
+            part.queue.popleft()
         behind = part.queue[0].offset if part.queue else part.fetched
         behind = max(behind, rows[-1].offset + 1) if rows and not part.queue else behind
         if behind == part.position.offset:
@@ -464,12 +466,22 @@ class Kafka:
         return Raw(name, payloads, offsets, [], end, rejects, appended)
 
     def _reject(self, name: str, row: ConsumerRecord, payload: bytes | str) -> Reject:
-        reason, detail = "unsupported", payload
-        if isinstance(payload, bytes):
-            limit = self._settings.max_record_bytes
-            reason, detail = "oversized", f"{len(payload)} bytes, more than max_record_bytes ({limit})"
         digest = hashlib.sha256(row.value).hexdigest()
-        return Reject(reason, name, row.offset, len(row.value), digest, None, str(detail))
+        if isinstance(payload, bytes):
+            return oversized(name, row.offset, len(payload), digest, at_most=self._settings.max_record_bytes)
+        return Reject("unsupported", name, row.offset, len(row.value), digest, None, payload)
+
+
+def _first(rows: Iterable[ConsumerRecord], limit: int) -> list[ConsumerRecord]:
+    """The first rows up to so many messages; tombstones are none."""
+    found: list[ConsumerRecord] = []
+    left = limit
+    for row in rows:
+        if not left:
+            break
+        found.append(row)
+        left -= row.value is not None
+    return found
 
 
 def unframed(value: bytes) -> bytes | str:

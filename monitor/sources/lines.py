@@ -15,6 +15,7 @@ import msgspec
 
 from monitor.model import Position, Raw, Reject
 from monitor.sources.content import BLOCK, FIRST_BLOCK, Stream, decompressed, plain
+from monitor.sources.rejects import oversized
 
 HEAD = 1024
 """Bytes of a file that its fingerprint is made from."""
@@ -157,8 +158,7 @@ class Lines:
         return self._oversized(offset, line, len(payload), hashlib.sha256(payload).hexdigest())
 
     def _oversized(self, offset: int, line: int, size: int, sha256: str) -> Reject:
-        detail = f"{size} bytes, more than max_record_bytes ({self.max_record_bytes})"
-        return Reject("oversized", self.partition.name, offset, size, sha256, line, detail)
+        return oversized(self.partition.name, offset, size, sha256, at_most=self.max_record_bytes, line=line)
 
     def _pass_over(self) -> None:
         """Read to the end of a line that is too long to be kept, whose beginning is in `tail`."""

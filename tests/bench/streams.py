@@ -16,8 +16,9 @@ from scipy import special
 from monitor.calibration import LAGS, FalseAlarmSettings, ReferenceSlices, multinomial_within, thresholds
 from monitor.evidence import Evidence, join_nulls
 from monitor.model import Flags, Floats, Ints, Kind, Scope, Signal
+from monitor.readings.verdicts import mean_log
 from monitor.readings.watched import Watched
-from monitor.reference import SeriesReference
+from monitor.reference import SeriesReference, kept_starts
 from monitor.settings import DAY, HOUR, MINUTE
 from monitor.summaries import Category, Counts, Numeric, Rate
 from monitor.windows import SLICES
@@ -25,8 +26,6 @@ from monitor.windows import SLICES
 SIZES = (5 * MINUTE, HOUR)
 """The default windows."""
 FINE = SIZES[0] // SLICES
-RUNS, KEPT = 24, 288
-"""Slices of a reference that are kept: all, or so many runs of twelve."""
 NUMBERS: Floats = np.full(16, 1 / 16)
 CATEGORY: Floats = np.array([0.5, 0.25, 0.15, 0.1, 0.0])
 """The last bin of a category is that of values which the reference does not hold."""
@@ -169,14 +168,6 @@ def _part(new: Floats, units: Floats) -> Floats:
     return np.asarray(new.sum(axis=1) / np.maximum(units.sum(axis=1), 1), np.float64)
 
 
-def kept(slices: int) -> Ints:
-    """The slices of a reference that are kept: as `Learning` does, but for the places of the runs in their parts."""
-    if slices <= KEPT:
-        return np.arange(slices)
-    starts = np.arange(RUNS) * slices // RUNS + (slices // RUNS - SLICES) // 2
-    return (starts[:, None] + np.arange(SLICES)).ravel()
-
-
 def learned(units: Floats, inverse: Floats, carried: Floats, goes_on: float) -> ReferenceSlices:
     """What is kept of a series.
 
@@ -188,7 +179,7 @@ def learned(units: Floats, inverse: Floats, carried: Floats, goes_on: float) -> 
 
     """
     many = units.sum(axis=1)
-    numbers = kept(len(units))
+    numbers = np.array(sorted(kept_starts(0, len(units), 1)), np.int64)
     numbers = numbers[many[numbers] > 0]
     total, mine = max(float(many.sum()), 1.0), many[numbers]
     lags = [float((many[: len(many) - lag] * many[lag:]).sum()) / total**2 for lag in range(LAGS)]
@@ -258,18 +249,10 @@ class Watch:
             share[place] = np.einsum("sb,sb->s", held.units[scope], yes) / np.maximum(n[scope], 1)
             many[place], seen[place] = n[scope], (n**2 / np.maximum(held.inverse, 1e-9))[scope]
         self.evidence.step(share, many, seen)
-        decided = np.flatnonzero(self.log_sum() >= self.needed)
+        decided = np.flatnonzero(mean_log(self.evidence.log_sum, self.first) >= self.needed)
         for row in decided.tolist():
             self.evidence.restart(np.arange(self.first[row], self.first[row + 1]))
         self.alarms[decided] += 1
-
-    def log_sum(self) -> Floats:
-        """Log evidence of each series: the mean over its shares."""
-        found: Floats = np.full(len(self.first) - 1, -np.inf)
-        some = np.diff(self.first) > 0
-        sums = np.logaddexp.reduceat(self.evidence.log_sum, self.first[:-1][some]) if some.any() else np.empty(0)
-        found[some] = sums - np.log(np.diff(self.first)[some])
-        return found
 
 
 def watches(streams: Streams, budget: FalseAlarmSettings, *, alive: int | None = None) -> list[Watch]:
