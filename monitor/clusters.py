@@ -62,8 +62,10 @@ class Codebook:
     @classmethod
     def of(cls, vectors: Floats) -> Codebook:
         """The codebook of some vectors of length one, shape (n, entries)."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # an empty cluster keeps the centre that it began with
+        with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+            # An empty cluster keeps the centre that it began with; of fewer different vectors than clusters the centres
+            # that are left over begin at the first vector, by way of 0 / 0.
+            warnings.simplefilter("ignore", UserWarning)
             centres, _ = vq.kmeans2(vectors, CLUSTERS, iter=_ROUNDS, minit="++", rng=np.random.default_rng(0))
         largest = np.argsort(-np.bincount((vectors @ centres.T).argmax(axis=1), minlength=CLUSTERS), kind="stable")
         lengths = np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)

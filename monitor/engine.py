@@ -130,20 +130,23 @@ class Engine:
         """Add accepted records to the open slices; returns how many met which fate."""
         return self.slices.add(records)
 
-    def close(self, upto: int, *, partial_from: int | None = None) -> Iterator[Step]:
+    def close(self, upto: int, *, partial_from: int | None = None, forced_from: int | None = None) -> Iterator[Step]:
         """Step over every end of a slice up to `upto`, in order, leaping where nothing can happen.
 
         Parameters
         ----------
         upto : the watermark
         partial_from : windows that end later than this are cut short by the end of the data
+        forced_from : windows that end later than this were closed because time passed, not because records said so
 
         """
         last = upto // self.slices.size * self.slices.size
         while (following := self._following(self.slices.oldest_end)) is not None and following <= last:
             closed = [self._sampled(found) for found in self.slices.close(following)]
             self.now = following
-            yield self._step(following, closed[0] if closed else None, partial_from)
+            step = self._step(following, closed[0] if closed else None, partial_from)
+            forced = forced_from is not None and following > forced_from
+            yield replace(step, readings=[_forced(reading) for reading in step.readings]) if forced else step
         self.slices.pass_over(last)
 
     def _sampled(self, closed: Slice) -> Slice:
@@ -536,6 +539,10 @@ class Engine:
             arms.restore(held["evidence_arms", str(size)], held)
         if self.baselines.references or any(arms.series for arms in self.arms.values()):
             self._split_budget()
+
+
+def _forced(reading: Reading) -> Reading:
+    return msgspec.structs.replace(reading, forced=True)
 
 
 def _latest_key(reading: Reading) -> tuple[int, Key, str]:

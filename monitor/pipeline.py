@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from monitor.contracts import Scorer, Source
+from monitor.contracts import LiveSource, Scorer, Source
 from monitor.decoding import Decoder
 from monitor.engine import Engine, Step
 from monitor.feedback import Joins
+from monitor.idleness import Idleness
 from monitor.measuring import measure
 from monitor.model import AlertChange, Blob, Checkpoint, Position, Raw, Reading, Records, Reject, Scored, concatenate
 from monitor.sampling import redacted, redacted_begin
@@ -63,6 +64,7 @@ class Pipeline:
     _decoder: Decoder = field(init=False)
     _pending: _Pending = field(init=False)
     _committed: float = field(default_factory=time.monotonic)
+    _acknowledge: Callable[[Mapping[str, Position]], None] = lambda _: None
 
     def __post_init__(self) -> None:
         self._decoder, self._pending = self.make_decoder(), _Pending()
@@ -83,6 +85,42 @@ class Pipeline:
             self._note_what_the_decoder_saw(last=True)
         self.commit()
 
+    def follow(
+        self,
+        source: LiveSource,
+        idleness: Idleness,
+        stopped: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Read what comes of a live source, which is this pipeline's, until told to stop, and commit then.
+
+        Nothing is closed at the end: what is open waits for the next run. `clock` gives seconds, and never goes back.
+        """
+        self._acknowledge = source.committed
+        while not stopped():
+            self._look_for_partitions(source)
+            wanted = self._wanted()
+            raws = source.poll(wanted, self.batch)
+            self._take(raws)
+            self._note(source.notices())
+            now = clock()
+            for name in idleness.idle(wanted, source.drained(), {raw.partition for raw in raws}, now):
+                if not self.admission.partitions[name].idle:
+                    self._add([self._admit(name, None, idle=True)])
+            self._passed()
+            self.admission.tick(idleness.elapsed(silent=self.admission.silent, now=now))
+            self._advance(self.admission.watermark, forced_from=self.admission.firm)
+            self._commit_if_due()
+        self.commit()
+
+    def _look_for_partitions(self, source: LiveSource) -> None:
+        """Place partitions that are new; those that are gone for sure leave the watermark."""
+        present, known = source.partitions(), self.admission.partitions
+        self._place([name for name in present if name not in known])
+        if not source.trouble:
+            for name, partition in known.items():
+                known[name] = replace(partition, ended=name not in present)
+
     def _wanted(self) -> list[str]:
         open_ones = [name for name, ended in self.source.partitions().items() if not ended]
         return self.admission.order(open_ones, AHEAD_SLICES * self.engine.plan.sizes[-1] // SLICES)
@@ -92,12 +130,17 @@ class Pipeline:
 
         Partitions of an earlier run that are not among the present ones leave the watermark.
         """
-        peeker, present = self.make_decoder(), self.source.partitions()
+        present = self.source.partitions()
         for name, known in self.admission.partitions.items():
             self.admission.partitions[name] = replace(known, ended=name not in present)
         new = [name for name in present if name not in self.admission.partitions]
         self._note([f"{name} is empty" for name in new if present[name]])
-        self.admission.place({name: peeker.decode(self.source.peek(name, FOLLOWERS + 1))[0].ts for name in new})
+        self._place(new)
+
+    def _place(self, new: Sequence[str]) -> None:
+        if new:
+            peeker = self.make_decoder()
+            self.admission.place({name: peeker.decode(self.source.peek(name, FOLLOWERS + 1))[0].ts for name in new})
 
     def _gather(self, wanted: list[str]) -> list[Raw]:
         """A batch: from the partition that is furthest behind, and from the next ones where it gives little."""
@@ -117,8 +160,7 @@ class Pipeline:
             self.counts.update(reject.reason for reject in rejects)
             batches.append(records)
         accepted = [
-            self._admit(raw.partition, scored, ended=False)
-            for raw, scored in zip(raws, self._measure(batches), strict=True)
+            self._admit(raw.partition, scored) for raw, scored in zip(raws, self._measure(batches), strict=True)
         ]
         self._add(accepted)
         self.positions |= {raw.partition: raw.end for raw in raws}
@@ -136,10 +178,15 @@ class Pipeline:
         plan, sampling = self.engine.plan.streams, bool(self.engine.samples.scorers)
         return measure(batches, self.scorers, plan.by, plan.segments, sampling=sampling, redact=self.engine.redact)
 
-    def _admit(self, partition: str, scored: Scored | None, *, ended: bool) -> Scored | None:
-        """The records of one partition that may count now."""
+    def _admit(
+        self, partition: str, scored: Scored | None, *, ended: bool = False, idle: bool = False
+    ) -> Scored | None:
+        """The records of one partition that may count now; all that were held if it ended, or is idle."""
         before = self._held(partition)
-        accepted, fates = self.admission.admit(partition, scored, ended=ended)
+        if idle:
+            accepted, fates = self.admission.rest(partition)
+        else:
+            accepted, fates = self.admission.admit(partition, scored, ended=ended)
         self.counts.update(fates)
         self.counts["held"] += self._held(partition) - before
         return accepted
@@ -178,7 +225,9 @@ class Pipeline:
                 self._add([self._admit(name, None, ended=True)])
         return self.admission.advance()
 
-    def _advance(self, watermark: int | None, *, partial_from: int | None = None) -> None:
+    def _advance(
+        self, watermark: int | None, *, partial_from: int | None = None, forced_from: int | None = None
+    ) -> None:
         """Close what the watermark has passed."""
         if watermark is None:
             return
@@ -188,7 +237,7 @@ class Pipeline:
         self.counts["unjoined"] += unjoined
         if joined is not None:
             self.counts.update(self.engine.add(joined))
-        for step in self.engine.close(watermark, partial_from=partial_from):
+        for step in self.engine.close(watermark, partial_from=partial_from, forced_from=forced_from):
             self._pending.readings += step.readings
             self._pending.changes += step.changes
             self._note(step.notices)
@@ -238,6 +287,7 @@ class Pipeline:
             )
         )
         self._pending, self._committed = _Pending(), time.monotonic()
+        self._acknowledge(self.positions)
         self.on_commit(self)
 
     def _note_what_the_decoder_saw(self, *, last: bool = False) -> None:

@@ -22,6 +22,7 @@ AGREEING = 10
 """Of these, how many must agree with its time."""
 _STRIDE = 512
 """Records looked at together; bounds the work where nearly every record is a leap."""
+_NEVER = -(1 << 62)
 _NOWHERE: Ints = np.empty((0, 2), np.int64)
 
 Fate = Literal["accepted", "late", "early", "stale"]
@@ -47,6 +48,8 @@ class PartitionTime:
     held: Scored | None = None
     """Records that wait for a verdict on the first of them."""
     ended: bool = False
+    idle: bool = False
+    """Of a live source: it is at its end and nothing has come for a while, so that it does not hold the watermark."""
 
     @property
     def reached(self) -> int | None:
@@ -91,10 +94,26 @@ class Admission:
             queue.ts, known.newest, self.settings, ended=ended, elsewhere=elsewhere, append=queue.append
         )
         held = queue.take(np.arange(done, len(queue))) if done < len(queue) else None
-        self.partitions[partition] = replace(known, newest=newest, held=held, ended=ended)
+        self.partitions[partition] = replace(known, newest=newest, held=held, ended=ended, idle=False)
         names = Counter(_FATES[code] for code in fates.tolist())
         accepted = np.flatnonzero(fates == _CODES["accepted"])
         return (queue.take(accepted) if len(accepted) else None), {k: v for k, v in names.items() if k != "accepted"}
+
+    def rest(self, partition: str) -> tuple[Scored | None, Mapping[Fate, int]]:
+        """Let a partition of which nothing comes go idle; what was held is decided, as `admit` says."""
+        found = self.admit(partition, None, ended=True)
+        self.partitions[partition] = replace(self.partitions[partition], ended=False, idle=True)
+        return found
+
+    @property
+    def silent(self) -> bool:
+        """Whether all partitions are idle, so that the watermark moves with the clock."""
+        return self.watermark is not None and all(time.idle or time.ended for time in self.partitions.values())
+
+    def tick(self, elapsed: int) -> None:
+        """Move the watermark on with the time, in ms, that passed in silence."""
+        if self.watermark is not None:
+            self.watermark += elapsed
 
     def _elsewhere(self, partition: str) -> Ints:
         """The stretches of time that the other partitions are known to cover."""
@@ -103,7 +122,7 @@ class Admission:
     def order(self, partitions: Iterable[str], ahead: int) -> list[str]:
         """The unfinished partitions to read from, the one furthest behind first.
 
-        One more than `ahead` milliseconds before the watermark waits.
+        One more than `ahead` milliseconds before the watermark waits; of those that go on one never does.
         """
         open_ones = [name for name in partitions if not self.partitions[name].ended]
         limit = None if self.watermark is None else self.watermark + ahead
@@ -113,10 +132,14 @@ class Admission:
             return time is not None, time or 0, name
 
         ordered = sorted(open_ones, key=reached)
+        first = next((name for name in ordered if not self.partitions[name].idle), None)
         return [
             name
-            for position, name in enumerate(ordered)
-            if position == 0 or limit is None or (self.partitions[name].reached or 0) <= limit
+            for name in ordered
+            if name == first
+            or limit is None
+            or self.partitions[name].idle
+            or (self.partitions[name].reached or 0) <= limit
         ]
 
     def overdue(self) -> list[str]:
@@ -140,9 +163,15 @@ class Admission:
             self.watermark = limit if self.watermark is None else max(limit, self.watermark)
         return self.watermark
 
+    @property
+    def firm(self) -> int:
+        """How far the watermark would have come if no partition were idle."""
+        going = [time.reached for time in self.partitions.values() if not time.ended]
+        return min((_NEVER if time is None else time for time in going), default=_NEVER) - self.settings.lateness
+
     def _limit(self) -> int | None:
         """How far the partitions allow the watermark: the least of those that go on, else the newest of all."""
-        going = [time.reached for time in self.partitions.values() if not time.ended]
+        going = [time.reached for time in self.partitions.values() if not time.ended and not time.idle]
         if going:
             low = None if None in going else min(time for time in going if time is not None)
         else:

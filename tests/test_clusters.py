@@ -53,6 +53,14 @@ def test_a_topic_that_was_never_there_is_elsewhere_and_novel() -> None:
     assert book.novelty(new).min() > np.quantile(book.novelty(usual), 0.95)
 
 
+def test_fewer_different_vectors_than_clusters_are_no_trouble() -> None:
+    """A bot whose prompt is always the same."""
+    vectors = np.repeat(np.eye(3, 8), [50, 30, 20], axis=0)
+    book = Codebook.of(vectors)
+    assert np.bincount(book.place(vectors))[:3].tolist() == [50, 30, 20]
+    np.testing.assert_allclose(book.novelty(vectors), 0, atol=1e-12)
+
+
 def test_what_is_no_vector_is_in_no_cluster() -> None:
     book = Codebook.of(topics(np.random.default_rng(3), 1_500))
     rows = np.vstack([book.centres[:1], np.full((1, ENTRIES), np.nan)])

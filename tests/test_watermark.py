@@ -341,3 +341,27 @@ def test_a_late_record_behind_a_held_one_is_no_haste() -> None:
     admission.admit("a", scored([T + 10 * MINUTE, T - HOUR]), ended=False)
     admission.partitions["a"] = replace(admission.partitions["a"], ended=True)
     assert admission.overdue() == []
+
+
+def test_an_idle_partition_leaves_the_watermark_and_is_read_still() -> None:
+    admission = Admission(TimeSettings.model_construct(lateness=0))
+    for name, newest in (("a", 1_000), ("b", 90_000), ("c", 95_000)):
+        admission.partitions[name] = PartitionTime(newest=newest)
+    assert admission.advance() == 1_000
+    admission.rest("a")
+    assert (admission.advance(), admission.firm, admission.silent) == (90_000, 1_000, False)
+    assert admission.order(["a", "b", "c"], ahead=4_000) == ["a", "b"]
+    for name in ("b", "c"):
+        admission.rest(name)
+    assert admission.silent
+    admission.advance()
+    admission.tick(500)
+    assert (admission.watermark, admission.advance()) == (95_500, 95_500)
+
+
+def test_without_a_time_yet_the_watermark_does_not_tick() -> None:
+    admission = Admission(TimeSettings(), {"a": PartitionTime()})
+    admission.rest("a")
+    admission.tick(500)
+    assert (admission.watermark, admission.silent) == (None, False)
+    assert admission.firm < 0
