@@ -107,6 +107,25 @@ def _report(outcome: Outcome, out: Path) -> None:
 
 
 @app.command()
+def run(
+    config: Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="Configuration (YAML).")],
+) -> None:
+    """Follow the sources of the configuration until it is stopped (SIGTERM, Ctrl-C), and go on from there next time.
+
+    Exit: 0 stopped, 2 bad usage or configuration, 3 failed; at once and with 128 + its number on a second signal.
+    """
+    from monitor import daemon  # noqa: PLC0415
+    from monitor.config import load  # noqa: PLC0415
+    from monitor.logs import speak  # noqa: PLC0415
+
+    stop_asked = daemon.Stop()
+    with failures(), stop_asked.on_signals():
+        settings = load(config)
+        speak(settings.log)
+        daemon.run(settings, stop_asked)
+
+
+@app.command()
 def backtest(
     logs: Annotated[list[str], typer.Argument(metavar="LOG", help="Files, folders, globs, or - for standard input.")],
     config: ConfigPath = None,

@@ -153,11 +153,8 @@ def replay(
         stack.callback(source.close)
         engine = make_engine(config, scorers := make_scorers(config))
         out.mkdir(parents=True, exist_ok=True)
-        store = Store(out / STORE)
+        store = open_store(out / STORE, config, engine)
         stack.callback(store.close)
-        _same_plan(store, config)
-        _same_models(store, engine.plan.signals)
-        _same_reference(store, engine.plan.file)
         pipeline = Pipeline(
             source,
             decoder_of(config),
@@ -169,7 +166,7 @@ def replay(
             on_step,
             excerpts=config.content != "none",
         )
-        _resume(pipeline)
+        resume_from_store(pipeline)
         pipeline.run(close=not resume or not logs)
         return _write(out, store, pipeline, monotonic() - started, config.signals.left_out())
 
@@ -210,7 +207,24 @@ def open_logs(
         raise UsageError(str(error)) from None
 
 
-def _resume(pipeline: Pipeline) -> None:
+def open_store(path: Path, config: Config, engine: Engine) -> Store:
+    """A store that was made with this configuration, these models and this reference, or is new.
+
+    Raises UsageError where it was not, and StoreError.
+    """
+    store = Store(path)
+    try:
+        _same_plan(store, config)
+        _same_models(store, engine.plan.signals)
+        _same_reference(store, engine.plan.file)
+    except UsageError:
+        store.close()
+        raise
+    return store
+
+
+def resume_from_store(pipeline: Pipeline) -> None:
+    """Go on from what the store holds. Raises UsageError where that does not fit what is there now."""
     try:
         pipeline.resume()
     except ValueError as error:
@@ -219,8 +233,10 @@ def _resume(pipeline: Pipeline) -> None:
 
 def settings_text(config: Config) -> str:
     """What decides the results of a run, as a store remembers it; of the sources only how records are read."""
-    parts = {"store": True, "sources": {"__all__": {"kind", "paths", "max_record_bytes"}}, "reference": {"path"}}
-    return config.model_dump_json(by_alias=True, exclude=parts)  # type: ignore[arg-type]  # sets within, as it may be
+    others = {"store": True, "log": True, "idle_after": True, "reference": {"path"}}
+    parts = config.model_dump(mode="json", by_alias=True, exclude=others)  # type: ignore[arg-type]  # a set within
+    parts["sources"] = [{"format": source["format"]} for source in parts["sources"]]
+    return json.dumps(parts)
 
 
 def _same_plan(store: Store, config: Config) -> None:

@@ -23,6 +23,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from monitor.calibration import FalseAlarmSettings
 from monitor.clusters import derived
 from monitor.decoding import FORMATS, FieldMap
+from monitor.logs import LogSettings
 from monitor.model import Signal
 from monitor.reference import ReferenceSettings
 from monitor.rules import DEFAULT_RULES, EVENTS, LevelSettings, RuleSettings, built_in_rules, check_rules, with_built_in
@@ -31,9 +32,10 @@ from monitor.scorers import SAMPLE_SCORERS, SCORERS
 from monitor.scorers.custom import Custom, CustomSettings
 from monitor.scorers.embedding import EmbeddingSettings, why_unavailable
 from monitor.scorers.toxicity import ToxicitySettings
-from monitor.settings import HOUR, MINUTE, Duration, Settings, format_duration
+from monitor.settings import HOUR, MINUTE, SECOND, Duration, Settings, format_duration
 from monitor.slices import StreamSettings
-from monitor.sources.files import FilesSettings
+from monitor.sources import SourceSettings
+from monitor.sources.kafka import KafkaSettings
 from monitor.store import StoreSettings
 from monitor.watermark import TimeSettings
 from monitor.windows import SLICES, check_sizes
@@ -68,6 +70,12 @@ def _refuse(problems: Iterable[tuple[KeyPath, str]]) -> None:
     if found:
         text = "\n".join(f"{_dotted(path)}: {problem}" for path, problem in found)
         raise PydanticCustomError("problems", "{text}", {"text": text, "problems": found})
+
+
+def _a_second_at_least(given: int) -> int:
+    if given < SECOND:
+        raise ValueError(f"must be at least 1s, not {format_duration(given)}")
+    return given
 
 
 def _signals(scorers: Iterable[str]) -> dict[str, Signal]:
@@ -154,12 +162,14 @@ class SignalSettings(Settings):
 class Config(Settings):
     """The whole configuration. Every key has a default; `replay` takes its logs from the command line."""
 
-    sources: tuple[FilesSettings, ...] = ()
+    sources: tuple[SourceSettings, ...] = ()
     streams: StreamSettings = StreamSettings()
     signals: SignalSettings = SignalSettings()
     windows: Annotated[tuple[Duration, ...], pydantic.Field(min_length=1)] = (5 * MINUTE, HOUR)
     lateness: Duration = TimeSettings().lateness
     skew: Duration = TimeSettings().skew
+    idle_after: Annotated[Duration, pydantic.AfterValidator(_a_second_at_least)] = MINUTE
+    """A partition of a live source at whose end nothing has come for so long holds no window open any more."""
     reference: Annotated[ReferenceSettings, pydantic.Field(validate_default=True)] = ReferenceSettings()
     false_alarms: FalseAlarmSettings = FalseAlarmSettings()
     rules: Annotated[tuple[RuleSettings, ...], pydantic.Field(validate_default=True)] = tuple(DEFAULT_RULES)
@@ -167,14 +177,22 @@ class Config(Settings):
     """How much of what was said is kept: in samples, in excerpts of rejects, in explanations."""
     built_in_rules: tuple[str, ...] = tuple(rule.name for rule in built_in_rules())
     store: StoreSettings = StoreSettings()
+    log: LogSettings = LogSettings()
+    """How `run` speaks of itself."""
 
     @pydantic.field_validator("sources")
     @classmethod
-    def _known_formats(cls, given: tuple[FilesSettings, ...]) -> tuple[FilesSettings, ...]:
+    def _known_formats(cls, given: tuple[SourceSettings, ...]) -> tuple[SourceSettings, ...]:
         _refuse(
             (("sources", number, "format"), _unknown("format", source.format, FORMATS))
             for number, source in enumerate(given)
             if isinstance(source.format, str) and source.format not in FORMATS
+        )
+        topics = [source.topic if isinstance(source, KafkaSettings) else None for source in given]
+        _refuse(
+            (("sources", number, "topic"), f"sources[{topics.index(topic)}] reads a topic {topic!r} already")
+            for number, topic in enumerate(topics)
+            if topic is not None and topics.index(topic) < number
         )
         return given
 
@@ -446,7 +464,7 @@ _EXPECTED = {
     "path_type": "a path",
 }
 _SAID = {
-    "missing": "is missing",
+    **dict.fromkeys(["missing", "union_tag_not_found"], "is missing"),
     "invalid_key": "a key must be text",
     **dict.fromkeys(["too_short", "string_too_short"], "must not be empty"),
 }
@@ -466,7 +484,7 @@ def _described(
     errors: Sequence[ErrorDetails], tree: Any, told: set[KeyPath], model: type[Settings]
 ) -> Iterator[tuple[KeyPath, str]]:
     """Path and sentence of each error, but for what follows from one that is told already."""
-    placed = [(_real_path(error["loc"], tree, missing=error["type"] == "missing"), error) for error in errors]
+    placed = [(_placed(error, tree), error) for error in errors]
     other_kinds = {path[:-1] for path, error in placed if error["type"] == "literal_error" and path[-1:] == ("kind",)}
     deeper = {path[:-1] for path, error in placed if not isinstance(error["input"], Mapping)}
     deeper |= {path[:-1] for path, error in placed if error["type"] == "extra_forbidden"}
@@ -481,6 +499,11 @@ def _described(
             yield path, _sentence(error, path, model)
 
 
+def _placed(error: ErrorDetails, tree: Any) -> KeyPath:
+    path = _real_path(error["loc"], tree, missing=error["type"] == "missing")
+    return (*path, "kind") if error["type"].startswith("union_tag") else path
+
+
 def _sentence(error: ErrorDetails, path: KeyPath, model: type[Settings]) -> str:
     """What is wrong, in words that need no Python."""
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
@@ -490,6 +513,8 @@ def _sentence(error: ErrorDetails, path: KeyPath, model: type[Settings]) -> str:
         return _SAID[kind]
     if kind == "literal_error":
         return _not_among(given, context["expected"], path)
+    if kind == "union_tag_invalid":
+        return _not_among(context["tag"], context["expected_tags"].replace(", ", " or "), path)
     return _misfit(error)
 
 

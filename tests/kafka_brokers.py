@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import time
@@ -9,12 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 SHARED = Path(__file__).parents[2] / "shared" / "kafka"
 """A real broker, where there is one."""
 MOCK_VERSION = (2, 3, 0)
 """What a client must take the mock's version to be: it cannot be asked."""
+needs_broker = pytest.mark.skipif(
+    not SHARED.is_dir() or shutil.which("java") is None,
+    reason="needs a real broker: ../shared/kafka, and Java (apt install openjdk-17-jre-headless)",
+)
 
 
 class Mock:
@@ -46,6 +54,13 @@ def free_ports() -> int:
 def answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def made(broker: str, topic: str, partitions: int = 1, config: dict[str, str] | None = None) -> AdminClient:
+    admin = AdminClient({"bootstrap.servers": broker})
+    for done in admin.create_topics([NewTopic(topic, partitions, 1, config=config or {})]).values():
+        done.result(20)
+    return admin
 
 
 @contextmanager

@@ -114,9 +114,19 @@ WRONG = {
     "- 5m": ["f.yaml: expected keys and values at the top, not a list"],
     "hello": ["f.yaml: expected keys and values at the top, not 'hello'"],
     "1: x": ["f.yaml:1: [1]: a key must be text"],
-    "sources: [{kind: kafka, topic: x, brokers: [y]}]": [
-        "f.yaml:1: sources[0].kind: unknown kind 'kafka'; there is 'fi"
+    "sources: [{kind: kafak, topic: x, brokers: [y]}]": [
+        "f.yaml:1: sources[0].kind: unknown kind 'kafak'; there is 'files' or 'kafka'"
     ],
+    "sources: [{kind: kafka, topic: x, brokers: [y]}]": ["f.yaml:1: sources[0].brokers: expected host:port, not 'y'"],
+    "sources: [{kind: kafka, topic: x, brokers: []}]": ["f.yaml:1: sources[0].brokers: must not be empty"],
+    "sources: [{kind: kafka, brokers: ['k:1'], topc: x}]": [
+        "f.yaml:1: sources[0].topic: is missing",
+        "f.yaml:1: sources[0].topc: unknown key; did you mean 'topic'?",
+    ],
+    "sources:\n- {kind: kafka, brokers: ['k:1'], topic: x}\n- {kind: kafka, brokers: ['l:1'], topic: x}": [
+        "f.yaml:3: sources[1].topic: sources[0] reads a topic 'x' already"
+    ],
+    "idle_after: 10ms": ["f.yaml:1: idle_after: must be at least 1s, not 10ms"],
     "sources:\n- paths: [x]": ["f.yaml:2: sources[0].kind: is missing"],
     "sources:\n- {kind: files, paths: [], format: nativ}": ["f.yaml:2: sources[0].paths: must not be empty"],
     "sources:\n- kind: files\n  paths: [x]\n  format: nativ": [
@@ -275,7 +285,8 @@ built_in_rules: [X]
         ["f.yaml:4", "signals.matters.no_such"],
         ["f.yaml:5", "reference.size"],
         ["f.yaml:6", "skew"],
-        ["f.yaml:7", "sources[0].kind"],
+        ["f.yaml:7", "sources[0].brokers"],
+        ["f.yaml:7", "sources[0].topic"],
         ["f.yaml:8", "built_in_rules[0]"],
     ]
 
@@ -352,7 +363,7 @@ def test_the_examples_in_the_commented_file_are_right() -> None:
         text = text.replace(default, "# " if default.startswith("embedding") else "")
     text = re.sub(r"(?m)^#: ", "", text)
     config = parse(text, str(COMMENTED))
-    assert config.sources[0].paths
+    assert [source.kind for source in config.sources] == ["files", "files", "kafka"]
     assert len(config.signals.matters) == 4
     assert [rule.name for rule in config.rules] == ["AnyDrift", "SlowAnswers"]
 

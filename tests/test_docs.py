@@ -65,7 +65,7 @@ def test_every_command_that_is_named_exists(name: str) -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    assert set(COMMANDS) == {"replay", "backtest", "check", "status", "explain", "reference", "demo"}
+    assert set(COMMANDS) == {"run", "replay", "backtest", "check", "status", "explain", "reference", "demo"}
     for command in COMMANDS:
         assert re.search(rf"driftd {command}\b", README)
 

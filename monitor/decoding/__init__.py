@@ -16,10 +16,15 @@ from monitor.model import Raw, Records, Reject
 class Decoder(Protocol):
     """Makes records of one format's messages. One decoder serves one source and counts what it meets there."""
 
-    generated_ids: int
-    """Records so far that had no id and were named after their place."""
-    unknown_fields: dict[str, tuple[int, str]]
-    """Name of a field that nothing reads -> records so far that have it (at least), and where it was seen first."""
+    @property
+    def generated_ids(self) -> int:
+        """Records so far that had no id and were named after their place."""
+        ...
+
+    @property
+    def unknown_fields(self) -> dict[str, tuple[int, str]]:
+        """Name of a field that nothing reads -> records that have it (at least), and where it was seen first."""
+        ...
 
     def notices(self, *, last: bool = False) -> list[str]:
         """What the owner should know of the log so far, each said once.

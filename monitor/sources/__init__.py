@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from monitor.contracts import Source
+import pydantic
+
+from monitor.contracts import LiveSource, Source
 from monitor.settings import Settings
 from monitor.sources.files import Files, FilesSettings
 from monitor.sources.kafka import Kafka, KafkaSettings
@@ -17,10 +19,16 @@ class SourceKind(NamedTuple):
     settings: type[Settings]
     make: Callable[..., Source]
     """Takes an instance of `settings`, and keywords of its own."""
+    follow: Callable[..., LiveSource] | None = None
+    """Of a source that goes on: takes an instance of `settings`, and `refresh`, the seconds between two looks for new
+    partitions."""
 
 
 SOURCES: dict[str, SourceKind] = {
     "files": SourceKind(FilesSettings, Files),
-    "kafka": SourceKind(KafkaSettings, Kafka),
+    "kafka": SourceKind(KafkaSettings, Kafka, Kafka),
 }
 """The `kind` of a source -> how it is set and made."""
+
+SourceSettings = Annotated[FilesSettings | KafkaSettings, pydantic.Field(discriminator="kind")]
+"""What a configuration may say of any source."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import re
 import ssl
+import sys
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -39,7 +41,9 @@ PAUSES = (1.0, 30.0)
 ASK_SECONDS = 1.0
 """Least time between two questions for the ends of partitions."""
 FETCHED = 512
-"""Messages asked for at a time at least, so that what is there of several partitions comes together."""
+"""Messages that wait of a partition before no more of it are fetched, at least."""
+FETCH_BYTES = 8 << 20
+"""What one answer of a broker may hold, as it is compressed; a single message may be longer."""
 _FRAME = 5
 """Bytes of the header of a schema registry: 0 and the id of a schema."""
 _APPENDED = 1
@@ -69,11 +73,19 @@ class KafkaSecurity(Settings):
         return self
 
 
+def _with_ports(given: tuple[str, ...]) -> tuple[str, ...]:
+    if not given:
+        raise ValueError("must not be empty")
+    if wrong := [broker for broker in given if not re.fullmatch(r"\S+:\d+", broker)]:
+        raise ValueError(f"expected host:port, not {wrong[0]!r}")
+    return given
+
+
 class KafkaSettings(Settings):
     """A topic to read."""
 
     kind: Literal["kafka"]
-    brokers: tuple[Annotated[str, pydantic.Field(pattern=r"^\S+:\d+$")], ...] = pydantic.Field(min_length=1)
+    brokers: Annotated[tuple[str, ...], pydantic.AfterValidator(_with_ports)]
     """``host:port``, of one broker or more of the cluster."""
     topic: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
     group: Annotated[str, pydantic.Field(min_length=1)] | None = None
@@ -273,6 +285,7 @@ class Kafka:
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
+            fetch_max_bytes=FETCH_BYTES,
             allow_auto_create_topics=False,
             metadata_max_age_ms=max(round(1000 * self._refresh), 1000),
         )
@@ -397,13 +410,15 @@ class Kafka:
         from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError  # noqa: PLC0415
 
         assert self._consumer is not None
-        mine = {part.at: part for part in parts if len(part.queue) < max(limit, FETCHED)}
+        enough = max(limit // max(len(parts), 1), FETCHED)
+        mine = {part.at: part for part in parts if len(part.queue) < enough}
         others = [part.at for part in self._partitions.values() if part.at not in mine]
         self._consumer.pause(*others)
         self._consumer.resume(*mine)
         try:
             wait = 0 if any(part.queue for part in parts) else round(1000 * self._wait)
-            came = self._consumer.poll(timeout_ms=wait, max_records=max(limit, FETCHED))
+            # All that has come: kafka-python 3.0 keeps back what it has cut off of a partition that is paused then.
+            came = self._consumer.poll(timeout_ms=wait, max_records=sys.maxsize)
             for at, part in mine.items():
                 part.queue.extend(came.get(at, ()))
                 part.fetched = self._consumer.position(at)

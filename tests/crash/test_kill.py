@@ -4,37 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.crash.conftest import Ends
 from tests.replay.logs import CENTURY, START, Result, config, lines, make_log, replay, same, shuffled, spread
 
-ROOT = Path(__file__).parents[2]
 BATCH = 256
-Job = Mapping[str, Any]
-Ends = Callable[[Job], str]
-
-
-@pytest.fixture(scope="module")
-def ends() -> Iterator[Ends]:
-    """Runs a job in the driver and says how it ended."""
-    command = [sys.executable, "-m", "tests.crash.driver"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
-        assert driver.stdin is not None
-        assert driver.stdout is not None
-        source, sink = driver.stdout, driver.stdin
-
-        def run(job: Job) -> str:
-            sink.write(json.dumps(job) + "\n")
-            sink.flush()
-            return source.readline().strip()
-
-        yield run
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import numpy as np
 import zstandard
 
-from monitor import app
+from monitor import app, daemon
 from monitor.config import Config, parse
 from monitor.contracts import Scorer
 from monitor.engine import Step
@@ -192,6 +192,8 @@ def few_signals(batch: int = 4096, *, sampled: bool = False) -> Iterator[None]:
         patch.object(app, "make_scorers", few),
         patch.object(app, "make_sample_scorers", sample),
         patch.object(app, "Pipeline", partial(Pipeline, batch=batch)),
+        patch.object(daemon, "make_scorers", few),
+        patch.object(daemon, "Pipeline", partial(Pipeline, batch=batch)),
     ):
         yield
 

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+Ends = Callable[[Mapping[str, Any]], str]
+
+
+@pytest.fixture(scope="module")
+def ends() -> Iterator[Ends]:
+    """Runs a job in the driver and says how it ended."""
+    command = [sys.executable, "-m", "tests.crash.driver"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdin is not None
+        assert driver.stdout is not None
+        source, sink = driver.stdout, driver.stdin
+
+        def run(job: Mapping[str, Any]) -> str:
+            sink.write(json.dumps(job) + "\n")
+            sink.flush()
+            return source.readline().strip()
+
+        yield run

@@ -1,0 +1,301 @@
+"""`driftd run`: what it follows, how it stops, and what it says of itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from monitor import daemon, logs
+from monitor.app import UsageError
+from monitor.config import Config, parse
+from monitor.logs import LogSettings, speak, tell
+from monitor.model import Position, Raw
+from monitor.sources import SOURCES
+from monitor.sources.kafka import Kafka
+from monitor.sources.several import Several
+from monitor.store import Store, read_only
+from tests.kafka_brokers import MOCK_VERSION, Mock
+from tests.replay.logs import few_signals, lines, make_log
+
+WRITTEN = "my card is 4111 1111 1111 1111"
+
+
+@pytest.fixture(scope="module")
+def mock() -> Mock:
+    return Mock()
+
+
+def settings(mock: Mock, topic: str, store: Path, more: str = "") -> Config:
+    source = f"{{kind: kafka, brokers: {mock.brokers}, topic: {topic}}}"
+    text = f"sources: [{source}]\nwindows: [1m]\nreference: {{size: 6m}}\nstore: {{path: {store}}}\n{more}"
+    return parse(text, "driftd.yaml")
+
+
+@pytest.fixture
+def _mocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    follow = partial(Kafka, api_version=MOCK_VERSION, wait=0.05)
+    monkeypatch.setitem(SOURCES, "kafka", SOURCES["kafka"]._replace(follow=follow))
+
+
+def run_until(config: Config, records: int) -> list[str]:
+    """Run until so many records are in the store; what was said meanwhile."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    until = time.monotonic() + 30
+
+    def read() -> bool:
+        assert time.monotonic() < until, said
+        if not config.store.path.exists() or not config.store.path.stat().st_size:
+            return False
+        with closing(read_only(config.store.path)) as store:
+            return sum(store.counts().values()) >= records
+
+    level = logs.LOG.level
+    logs.LOG.addHandler(handler)
+    logs.LOG.setLevel(logging.INFO)
+    try:
+        with few_signals():
+            daemon.run(config, read)
+    finally:
+        logs.LOG.removeHandler(handler)
+        logs.LOG.setLevel(level)
+    return said
+
+
+@pytest.mark.usefixtures("_mocked")
+def test_it_goes_on_where_it_stopped_and_says_so(mock: Mock, tmp_path: Path) -> None:
+    config, messages = settings(mock, "goes-on", tmp_path / "driftd.db"), lines(make_log(1, 300))
+    mock.send("goes-on", *messages[:200])
+    first = run_until(config, 200)
+    assert [first[0], first[-1]] == ["started", "stopped"]
+    mock.send("goes-on", *messages[200:], b"not a record")
+    run_until(config, len(messages) + 1)
+    with closing(Store(config.store.path)) as store:
+        counts, (reject,) = store.counts(), store.rejects()
+    assert sum(counts.values()) == len(messages) + 1
+    assert (counts["unparseable"], reject.source) == (1, "goes-on-0")
+
+
+@pytest.mark.usefixtures("_mocked")
+def test_sources_of_several_formats_are_one_stream_of_time(mock: Mock, tmp_path: Path) -> None:
+    mock.send("native", *lines(make_log(1, 100)))
+    other = [{"when": row["ts"], "name": "bot-9", "no": row["id"]} for row in make_log(2, 100)]
+    mock.send("other", *lines(other))
+    where, fields = f"kind: kafka, brokers: {mock.brokers}", "{id: $.no, ts: $.when, model: $.name}"
+    sources = f"[{{{where}, topic: native}}, {{{where}, topic: other, format: {fields}}}]"
+    config = parse(f"sources: {sources}\nstore: {{path: {tmp_path / 'driftd.db'}}}", "driftd.yaml")
+    run_until(config, len(make_log(1, 100)) + len(other))
+    with closing(Store(config.store.path)) as store:
+        assert set(store.positions()) == {"native-0", "other-0"}
+        assert not list(store.rejects())
+
+
+@pytest.mark.usefixtures("_mocked")
+def test_another_configuration_than_that_of_the_store_is_refused(mock: Mock, tmp_path: Path) -> None:
+    path = tmp_path / "driftd.db"
+    daemon.run(settings(mock, "refused", path), lambda: True)
+    daemon.run(settings(mock, "refused", path, "idle_after: 5m\nlog: {format: json}"), lambda: True)
+    with pytest.raises(UsageError, match=r"another configuration \(streams changed\)"):
+        daemon.run(settings(mock, "refused", path, "streams: {by: tenant}"), lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "there are no `sources` to run on"),
+        ("sources: [{kind: files, paths: [a]}]", r"sources\[0\]: `kind: files` cannot be followed"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        daemon.run(parse(text, "driftd.yaml"), lambda: True)
+
+
+# ---- as a process ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Process:
+    """A running daemon."""
+
+    process: subprocess.Popen[str]
+
+    def line(self) -> dict[str, str]:
+        assert self.process.stderr is not None
+        found: dict[str, str] = json.loads(self.process.stderr.readline())
+        return found
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Process]:
+    """A daemon whose broker is nowhere, as long as the test."""
+    file = tmp_path / "driftd.yaml"
+    source = "{kind: kafka, brokers: ['127.0.0.1:1'], topic: t}"
+    path = tmp_path / "driftd.db"
+    file.write_text(
+        f"sources: [{source}]\nstore: {{path: {path}}}\nlog: {{format: json}}\nsignals: {{embedding: false}}"
+    )
+    command = [sys.executable, "-m", "monitor", "run", "-c", str(file)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        yield Process(process)
+        process.kill()
+
+
+def test_it_waits_for_a_broker_that_is_not_there_and_stops_when_it_is_told_to(running: Process) -> None:
+    assert running.line()["event"] == "started"
+    trouble = running.line()
+    assert trouble["level"] == "warning"
+    assert "kafka topic t at 127.0.0.1:1" in trouble["event"]
+    running.process.send_signal(signal.SIGTERM)
+    assert running.line()["event"] == "stopped"
+    assert running.process.wait(20) == 0
+
+
+def test_a_second_signal_ends_it_at_once(running: Process) -> None:
+    running.line()
+    running.process.send_signal(signal.SIGSTOP)  # both come before it can do anything
+    running.process.send_signal(signal.SIGTERM)
+    running.process.send_signal(signal.SIGINT)
+    running.process.send_signal(signal.SIGCONT)
+    assert running.process.wait(20) in {128 + signal.SIGTERM, 128 + signal.SIGINT}
+
+
+def test_an_end_that_takes_too_long_is_cut_short() -> None:
+    code = "import time; from monitor.daemon import Stop; Stop(0.2).ask(); time.sleep(30)"
+    began = time.monotonic()
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 3
+    assert time.monotonic() - began < 25
+
+
+# ---- several sources ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Stub:
+    """A live source that answers as it is told to."""
+
+    name: str
+    payloads: list[bytes] = field(default_factory=list)
+    trouble: str = ""
+    asked: list[tuple[Sequence[str], int]] = field(default_factory=list)
+    known: Mapping[str, Position] = field(default_factory=dict)
+    closed: bool = False
+
+    def partitions(self) -> Mapping[str, bool]:
+        return {self.name: False}
+
+    def resume(self, positions: Mapping[str, Position]) -> None:
+        self.known = positions
+
+    def peek(self, partition: str, limit: int) -> Raw:
+        return Raw(partition, self.payloads[:limit], [0], [], Position(1))
+
+    def poll(self, wanted: Sequence[str], limit: int) -> list[Raw]:
+        self.asked.append((wanted, limit))
+        return [self.peek(self.name, limit)] if wanted and self.payloads else []
+
+    def close(self) -> None:
+        self.closed = True
+
+    def drained(self) -> list[str]:
+        return [] if self.trouble else [self.name]
+
+    def committed(self, positions: Mapping[str, Position]) -> None:
+        self.known = positions
+
+    def notices(self) -> list[str]:
+        return [f"{self.name} said"]
+
+
+def test_several_sources_answer_as_one() -> None:
+    one, other = Stub("a", [b"1"]), Stub("b", [b"2", b"3"])
+    both = Several([one, other])
+    assert both.partitions() == {"a": False, "b": False}
+    assert [both.number_of(name) for name in ("a", "b")] == [0, 1]
+    assert both.peek("b", 9).payloads == [b"2", b"3"]
+    assert [raw.partition for raw in both.poll(["b", "a"], 9)] == ["a", "b"]
+    assert (one.asked, other.asked) == ([(["a"], 9)], [(["b"], 8)]), "the limit is that of all together"
+    assert both.notices() == ["a said", "b said"]
+    both.committed({"a": Position(1)})
+    assert one.known == other.known == {"a": Position(1)}
+    both.close()
+    assert one.closed
+    assert other.closed
+
+
+def test_one_source_in_trouble_neither_stops_the_others_nor_goes_idle() -> None:
+    broken, well = Stub("a", trouble="no route"), Stub("b", [b"1"])
+    both = Several([broken, well])
+    both.partitions()
+    assert both.trouble == "no route"
+    assert [raw.partition for raw in both.poll(["a", "b"], 9)] == ["b"]
+    assert broken.asked == [], "it would be waited for while the other one has something"
+    assert set(both.drained()) == {"b"}
+    well.payloads = []
+    both.poll(["a", "b"], 9)
+    assert len(broken.asked) == 1
+
+
+# ---- what it says ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _quiet_after() -> Iterator[None]:
+    before = logs.LOG.handlers, logs.LOG.propagate, logs.LOG.level, logging.getLogger().handlers
+    yield
+    logs.LOG.handlers, logs.LOG.propagate, level, logging.getLogger().handlers = before
+    logs.LOG.setLevel(level)
+
+
+@pytest.mark.usefixtures("_quiet_after")
+def test_lines_for_people_and_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    for form in ("text", "json"):
+        speak(LogSettings.model_validate({"format": form}))
+        tell(logging.WARNING, "two\nlines", stream='a "b"', segment=None, n=3)
+        tell(logging.DEBUG, "not said")
+        logging.getLogger("kafka").error("a library's own words")
+        try:
+            int("why")
+        except ValueError:
+            logs.LOG.exception("failed")
+    text, *trace, first, second = capsys.readouterr().err.splitlines()
+    assert text.partition(" ")[2] == "warning two lines stream=\"a 'b'\" n=3"
+    assert trace[0].endswith("error   failed ")
+    assert trace[-1].startswith("ValueError: invalid literal")
+    assert {**json.loads(first), "at": ""} == {
+        "at": "", "level": "warning", "event": "two\nlines", "stream": 'a "b"', "n": 3
+    }  # fmt: skip
+    assert json.loads(second)["trace"].splitlines()[-1] == trace[-1]
+
+
+@pytest.mark.usefixtures("_quiet_after")
+def test_libraries_are_heard_at_debug_only(capsys: pytest.CaptureFixture[str]) -> None:
+    speak(LogSettings.model_validate({"level": "debug"}))
+    logging.getLogger("kafka").warning("a library's own words")
+    assert "a library's own words" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_mocked")
+def test_nothing_that_somebody_wrote_is_logged(mock: Mock, tmp_path: Path) -> None:
+    rows = make_log(4, 3_000, per_second=4)
+    for row in rows:
+        row.update({"prompt": WRITTEN, "response": f"{WRITTEN} {row.get('response')}"})
+    for number in range(4):
+        mock.send("written", *lines(rows[number::4]), partition=number)
+    mock.send("written", WRITTEN.encode(), json.dumps({"ts": "x", "prompt": WRITTEN}).encode())
+    said = "\n".join(run_until(settings(mock, "written", tmp_path / "driftd.db"), len(rows) + 2))
+    assert "alert firing" in said
+    assert "4111" not in said
+    assert "my card" not in said
