@@ -35,7 +35,7 @@ from monitor.scorers.toxicity import ToxicitySettings
 from monitor.settings import HOUR, MINUTE, SECOND, Duration, Settings, format_duration
 from monitor.slices import StreamSettings
 from monitor.sources import SourceSettings
-from monitor.sources.kafka import KafkaSettings
+from monitor.sources.kafka_client import KafkaSettings
 from monitor.store import StoreSettings
 from monitor.watermark import TimeSettings
 from monitor.windows import SLICES, check_sizes

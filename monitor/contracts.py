@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, Self
 
-from monitor.model import Position, Raw, Records, Scores, Signal, Transcripts
+from monitor.model import Position, Raw, Records, Refused, Reject, Scores, Signal, Transcripts
 
 
 class Source(Protocol):
@@ -59,6 +59,14 @@ class LiveSource(Source, Protocol):
         """Partitions that end where `poll` has come to, by an answer asked for after all of it had been read.
 
         A partition that cannot be asked, or has not been read to its end, MUST NOT be among them.
+        """
+        ...
+
+    def set_aside(self, refused: Sequence[Refused]) -> Sequence[Reject] | None:
+        """Keep refused messages whole where the source has a place for them; called before the commit behind them.
+
+        Returns the rejects of those that it has not kept, which the store keeps; None where that cannot be known now:
+        it is called again with the same ones before anything is committed.
         """
         ...
 

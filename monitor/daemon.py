@@ -81,8 +81,8 @@ def run(config: Config, stopped: Callable[[], bool]) -> None:
             engine,
             Admission(config.times()),
             store,
-            journal.committed,
-            journal.stepped,
+            on_step=journal.stepped,
+            on_beat=journal.look,
             excerpts=config.content != "none",
         )
         resume_from_store(pipeline)
@@ -124,7 +124,7 @@ class _Journal:
         upto = None if watermark is None else format_time(watermark)
         tell(logging.INFO, "started", version=__version__, watermark=upto, **state)
 
-    def committed(self, pipeline: Pipeline) -> None:
+    def look(self, pipeline: Pipeline) -> None:
         for notice in pipeline.notices[self._told :]:
             tell(logging.WARNING, notice)
         self._told = len(pipeline.notices)

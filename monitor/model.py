@@ -58,6 +58,13 @@ class Reject(msgspec.Struct, frozen=True):
     excerpt: str | None = None
 
 
+class Refused(NamedTuple):
+    """A message that could not become a record, whole."""
+
+    reject: Reject
+    message: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Raw:
     """Messages of one partition in its own order, as a source read them."""
@@ -74,6 +81,8 @@ class Raw:
     """What the source itself had to refuse (oversized, cut short)."""
     append: Ints | None = None
     """Append times set by something other than the producer, or None."""
+    aside: Mapping[int, bytes] = field(default_factory=dict)
+    """Position -> the message, of `rejects`, as far as the source keeps them."""
 
 
 @dataclass(frozen=True, slots=True)

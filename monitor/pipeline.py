@@ -18,7 +18,19 @@ from monitor.engine import Engine, Step
 from monitor.feedback import Joins
 from monitor.idleness import Idleness
 from monitor.measuring import measure
-from monitor.model import AlertChange, Blob, Checkpoint, Position, Raw, Reading, Records, Reject, Scored, concatenate
+from monitor.model import (
+    AlertChange,
+    Blob,
+    Checkpoint,
+    Position,
+    Raw,
+    Reading,
+    Records,
+    Refused,
+    Reject,
+    Scored,
+    concatenate,
+)
 from monitor.sampling import redacted, redacted_begin
 from monitor.settings import format_time
 from monitor.store import Store
@@ -31,6 +43,10 @@ COMMIT_SECONDS = 2.0
 """Wall-clock time between commits; what is read again after a crash."""
 COMMIT_REJECTS = 10_000
 """Rejects that make a commit at once, so that a log of nothing else does not fill the memory."""
+COMMIT_REFUSED_BYTES = 64 << 20
+"""Bytes of refused messages that make a commit at once, where they wait for one whole."""
+RETRY_SECONDS = 1.0
+"""Wall-clock time between two tries to set refused messages aside."""
 EXCERPT = 200
 """Characters of a message that cannot be a record that are kept."""
 AHEAD_SLICES = 12
@@ -51,6 +67,8 @@ class Pipeline:
     """Called after each commit: progress, and what a daemon publishes."""
     on_step: Callable[[Step], None] = lambda _: None
     """Called with every step of event time."""
+    on_beat: Callable[[Pipeline], None] = lambda _: None
+    """Called with every round of a live source's loop, and with every try where it waits."""
     joins: Joins = field(init=False)
     positions: dict[str, Position] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -64,7 +82,8 @@ class Pipeline:
     _decoder: Decoder = field(init=False)
     _pending: _Pending = field(init=False)
     _committed: float = field(default_factory=time.monotonic)
-    _acknowledge: Callable[[Mapping[str, Position]], None] = lambda _: None
+    _live: LiveSource | None = None
+    _stopped: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
         self._decoder, self._pending = self.make_decoder(), _Pending()
@@ -96,8 +115,9 @@ class Pipeline:
 
         Nothing is closed at the end: what is open waits for the next run. `clock` gives seconds, and never goes back.
         """
-        self._acknowledge = source.committed
+        self._live, self._stopped = source, stopped
         while not stopped():
+            self.on_beat(self)
             self._look_for_partitions(source)
             wanted = self._wanted()
             raws = source.poll(wanted, self.batch)
@@ -155,9 +175,8 @@ class Pipeline:
         batches = []
         for raw in raws:
             records, refused = self._decoder.decode(raw)
-            rejects = [*raw.rejects, *self._excerpted(raw, refused)]
-            self._pending.rejects += rejects
-            self.counts.update(reject.reason for reject in rejects)
+            self._refuse(raw, refused)
+            self.counts.update(reject.reason for reject in (*raw.rejects, *refused))
             batches.append(records)
         accepted = [
             self._admit(raw.partition, scored) for raw, scored in zip(raws, self._measure(batches), strict=True)
@@ -165,14 +184,26 @@ class Pipeline:
         self._add(accepted)
         self.positions |= {raw.partition: raw.end for raw in raws}
 
-    def _excerpted(self, raw: Raw, refused: list[Reject]) -> list[Reject]:
+    def _refuse(self, raw: Raw, rejects: Sequence[Reject]) -> None:
+        """Keep what could not become records for the next commit: of a live source whole, which may set it aside."""
+        if not rejects and not raw.rejects:
+            return
+        messages = dict(zip(raw.offsets, raw.payloads, strict=True)) if rejects else {}
+        refused = [Refused(reject, messages[reject.position]) for reject in rejects]
+        if self._live is None:
+            self._pending.rejects += [*raw.rejects, *self._excerpted(refused)]
+            return
+        whole = [reject for reject in raw.rejects if reject.position in raw.aside]
+        self._pending.refused += [*refused, *(Refused(reject, raw.aside[reject.position]) for reject in whole)]
+        self._pending.rejects += [reject for reject in raw.rejects if reject.position not in raw.aside]
+
+    def _excerpted(self, refused: Sequence[Refused]) -> list[Reject]:
         """The rejects with how their messages begin, where text may be kept."""
         if not self.excerpts or not refused:
-            return refused
-        payloads = dict(zip(raw.offsets, raw.payloads, strict=True))
-        messages = [payloads[reject.position].decode(errors="replace") for reject in refused]
+            return [reject for reject, _ in refused]
+        messages = [message.decode(errors="replace") for _, message in refused]
         texts = [(text or "")[:EXCERPT] for text in redacted_begin(messages, self.engine.redact)]
-        return [msgspec.structs.replace(reject, excerpt=text) for reject, text in zip(refused, texts, strict=True)]
+        return [msgspec.structs.replace(reject, excerpt=text) for (reject, _), text in zip(refused, texts, strict=True)]
 
     def _measure(self, batches: Sequence[Records]) -> list[Scored]:
         plan, sampling = self.engine.plan.streams, bool(self.engine.samples.scorers)
@@ -263,11 +294,35 @@ class Pipeline:
     # ---- state ------------------------------------------------------------------------------------------------------
 
     def _commit_if_due(self) -> None:
-        if time.monotonic() - self._committed >= COMMIT_SECONDS or len(self._pending.rejects) >= COMMIT_REJECTS:
+        waiting = self._pending
+        many = len(waiting.rejects) + len(waiting.refused) >= COMMIT_REJECTS
+        large = sum(len(message) for _, message in waiting.refused) >= COMMIT_REFUSED_BYTES
+        if many or large or time.monotonic() - self._committed >= COMMIT_SECONDS:
             self.commit()
+
+    def _set_aside(self) -> bool:
+        """Give refused messages to their source, however long that takes, and the rest to the store.
+
+        False where it was told to stop before that could be done: what comes after is not committed either, and all of
+        it is read again.
+        """
+        if self._live is None or not self._pending.refused:
+            return True
+        while (left := self._live.set_aside(self._pending.refused)) is None:
+            self.on_beat(self)
+            if self._stopped():
+                return False
+            time.sleep(RETRY_SECONDS)
+        kept = {(reject.source, reject.position) for reject in left}
+        rest = [each for each in self._pending.refused if (each.reject.source, each.reject.position) in kept]
+        self._pending.rejects += self._excerpted(rest)
+        self._pending.refused = []
+        return True
 
     def commit(self) -> None:
         """Write all that has happened since the last commit, in one transaction."""
+        if not self._set_aside():
+            return
         self._note_what_the_decoder_saw()
         watermark = self.admission.watermark
         self.store.commit(
@@ -287,7 +342,8 @@ class Pipeline:
             )
         )
         self._pending, self._committed = _Pending(), time.monotonic()
-        self._acknowledge(self.positions)
+        if self._live is not None:
+            self._live.committed(self.positions)
         self.on_commit(self)
 
     def _note_what_the_decoder_saw(self, *, last: bool = False) -> None:
@@ -341,4 +397,6 @@ class _Pending:
     readings: list[Reading] = field(default_factory=list)
     changes: list[AlertChange] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    """Of a live source, which may have a place for them."""
     notices: list[str] = field(default_factory=list)

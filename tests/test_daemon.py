@@ -20,7 +20,7 @@ from monitor import daemon, logs
 from monitor.app import UsageError
 from monitor.config import Config, parse
 from monitor.logs import LogSettings, speak, tell
-from monitor.model import Position, Raw
+from monitor.model import Position, Raw, Refused, Reject
 from monitor.sources import SOURCES
 from monitor.sources.kafka import Kafka
 from monitor.sources.several import Several
@@ -211,6 +211,9 @@ class Stub:
 
     def drained(self) -> list[str]:
         return [] if self.trouble else [self.name]
+
+    def set_aside(self, refused: Sequence[Refused]) -> Sequence[Reject] | None:
+        return [reject for reject, _ in refused]
 
     def committed(self, positions: Mapping[str, Position]) -> None:
         self.known = positions

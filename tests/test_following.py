@@ -16,7 +16,7 @@ from monitor import pipeline as loop
 from monitor.app import make_engine, make_scorers
 from monitor.decoding import Native
 from monitor.idleness import Idleness
-from monitor.model import Position, Raw, Reading
+from monitor.model import Position, Raw, Reading, Refused, Reject
 from monitor.pipeline import Pipeline
 from monitor.store import Store
 from monitor.watermark import Admission
@@ -42,6 +42,7 @@ class Feed:
     over: bool = False
     told: list[str] = field(default_factory=list)
     acknowledged: list[Mapping[str, Position]] = field(default_factory=list)
+    aside: list[Refused] = field(default_factory=list)
 
     def add(self, name: str, *messages: bytes) -> None:
         self.messages.setdefault(name, []).extend(messages)
@@ -80,6 +81,13 @@ class Feed:
 
     def drained(self) -> set[str]:
         return set() if self.trouble else {n for n, found in self.messages.items() if self.at.get(n, 0) == len(found)}
+
+    def set_aside(self, refused: Sequence[Refused]) -> Sequence[Reject] | None:
+        if self.trouble:
+            self.act()
+            return None
+        self.aside += refused
+        return [each.reject for each in refused if each.message.startswith(b"keep")]
 
     def committed(self, positions: Mapping[str, Position]) -> None:
         self.acknowledged.append(dict(positions))
@@ -155,6 +163,13 @@ def closed(pipeline: Pipeline) -> int:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "driftd.db"
+
+
+def peek_in_trouble(feed: Feed, partition: str, limit: int) -> Raw:
+    """What can be read although something else cannot be reached."""
+    begin = feed.at.get(partition, 0)
+    found = feed.messages[partition][begin : begin + limit]
+    return Raw(partition, found, list(range(begin, begin + len(found))), [], Position(begin + len(found)))
 
 
 # ---- same as a replay -----------------------------------------------------------------------------------------------
@@ -347,3 +362,56 @@ def test_what_the_source_tells_is_kept(path: Path) -> None:
     assert follow(path, wait(1), feed).notices == ["t-0 was made anew"]
     with closing(Store(path)) as store:
         assert store.notices() == ["t-0 was made anew"]
+
+
+def test_refused_messages_are_set_aside_whole_before_the_commit_behind_them(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "COMMIT_SECONDS", 0.0)
+    stored: list[tuple[int, int]] = []
+
+    class Asking(Feed):
+        def set_aside(self, refused: Sequence[Refused]) -> Sequence[Reject] | None:
+            with closing(Store(path, writable=False)) as store:
+                known = store.positions().get("a", Position(0)).offset
+            stored.extend((known, each.reject.position) for each in refused)
+            return super().set_aside(refused)
+
+    feed = Asking(iter(()))
+    script = [adding("a", *rows(i * 10_000, 10), b"lost %d" % i, b"keep 4111 1111 1111 1111") for i in range(4)]
+    pipeline = follow(path, [*script, None], feed)
+    assert [each.message for each in feed.aside][::2] == [b"lost 0", b"lost 1", b"lost 2", b"lost 3"]
+    assert pipeline.fates() == {"counted": 40, "unparseable": 8}
+    assert stored
+    assert all(position >= known for known, position in stored)
+    with closing(Store(path)) as store:
+        assert [reject.excerpt for reject in store.rejects()] == ["keep [card]"] * 4
+
+
+def test_it_waits_until_refused_messages_are_set_aside_and_commits_nothing_behind_them(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "RETRY_SECONDS", 0.0)
+
+    def unreachable(feed: Feed) -> None:
+        feed.trouble = "the topic cannot be reached"
+
+    feed = Feed(iter(()))
+    with monkeypatch.context() as patch:
+        patch.setattr(Feed, "peek", peek_in_trouble)
+        follow(path, [adding("a", *rows(0, 30), b"junk", *rows(30_000, 10)), unreachable, *wait(5)], feed)
+        with closing(Store(path)) as store:
+            assert store.positions() == {}, "it was stopped while it waited"
+        assert feed.aside == []
+    feed.trouble = ""
+    assert follow(path, wait(3), feed).fates() == {"counted": 40, "unparseable": 1}
+    assert [each.message for each in feed.aside] == [b"junk"]
+
+
+def test_large_refused_messages_make_a_commit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "COMMIT_SECONDS", 1e9)
+    monkeypatch.setattr(loop, "COMMIT_REFUSED_BYTES", 100)
+    feed = Feed(iter(()))
+    follow(path, [adding("a", b"x" * 60) for _ in range(5)], feed)
+    assert len(feed.acknowledged) == 3

@@ -14,14 +14,15 @@ from typing import Any
 
 import pydantic
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from monitor.model import Position, Raw
+from monitor.model import Position, Raw, Refused, Reject
 from monitor.settings import DAY
-from monitor.sources import kafka
-from monitor.sources.kafka import Kafka, KafkaSettings
+from monitor.sources import kafka, kafka_client
+from monitor.sources.kafka import Kafka
+from monitor.sources.kafka_client import KafkaSettings
 from tests.kafka_brokers import MOCK_VERSION, Mock, free_ports, made, needs_broker, real_broker
 
 
@@ -174,7 +175,7 @@ def test_a_topic_that_is_not_there_is_waited_for_and_not_made(mock: Mock, opened
 def test_brokers_that_are_not_there_are_named_and_tried_again_ever_later(
     monkeypatch: pytest.MonkeyPatch, opened: Opened
 ) -> None:
-    monkeypatch.setattr(kafka, "BOOTSTRAP_SECONDS", 0.2)
+    monkeypatch.setattr(kafka_client, "BOOTSTRAP_SECONDS", 0.2)
     monkeypatch.setattr(kafka, "PAUSES", (0.2, 0.5))
     source = opened(settings(brokers=["127.0.0.1:1"]), wait=0.01)
     source.poll([], 10)
@@ -253,6 +254,76 @@ def test_a_peek_that_cannot_ask_says_so_and_does_not_raise(
     monkeypatch.setattr(source._consumer, "end_offsets", no_answer)
     source.peek(name, 10)
     assert source.trouble.endswith("no answer")
+
+
+# ---- dead letters ----------------------------------------------------------------------------------------------------
+
+FRAME = b"\0\0\0\0\7"
+
+
+def refused_of(source: Kafka, answers: list[Raw], *, decoded: int = 0) -> list[Refused]:
+    """What the source refused itself, and as many of its messages as if they could not be decoded."""
+    own = [Refused(reject, raw.aside[reject.position]) for raw in answers for reject in raw.rejects]
+    places = [(raw, place) for raw in answers for place in range(len(raw.payloads))][:decoded]
+    others = [
+        Refused(Reject("unparseable", raw.partition, raw.offsets[at], 1, "", None, "why"), raw.payloads[at])
+        for raw, at in places
+    ]
+    assert source.trouble == ""
+    return [*own, *others]
+
+
+def letters(brokers: str, topic: str, count: int) -> dict[str, tuple[bytes, dict[str, bytes]]]:
+    """Key -> message and headers of so many letters in a topic."""
+    reader = Consumer({"bootstrap.servers": brokers, "group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"})
+    reader.subscribe([topic])
+    found: dict[str, tuple[bytes, dict[str, bytes]]] = {}
+    until = time.monotonic() + 20
+    while len(found) < count and time.monotonic() < until:
+        row: Any = reader.poll(0.2)
+        if row is not None and row.error() is None and row.key() is not None:
+            found[row.key().decode()] = row.value(), dict(row.headers())
+    reader.close()
+    return found
+
+
+def test_dead_letters_are_whole_and_say_what_they_were(mock: Mock, opened: Opened) -> None:
+    given = settings(brokers=mock.brokers, max_record_bytes=50, dead_letter=f"dead-{uuid.uuid4().hex}")
+    mock.send(given.dead_letter or "", None)
+    mock.send(given.topic, b"x" * 60, FRAME + b"\2Avro", FRAME + b'{"broken', b"junk")
+    source = opened(given)
+    answers = drain(source, least=2)
+    refused = refused_of(source, answers, decoded=2)
+    assert source.set_aside(refused) == []
+    name = f"{given.topic}-0"
+    found = letters(mock.brokers[0], given.dead_letter or "", 4)
+    whole = [b"x" * 60, FRAME + b"\2Avro", FRAME + b'{"broken', b"junk"]
+    assert {key: message for key, (message, _) in found.items()} == {f"{name}-{i}": whole[i] for i in range(4)}
+    told = {"reason": b"unparseable", "detail": b"why", "topic": given.topic.encode(), "partition": b"0"}
+    assert found[f"{name}-3"][1] == {**told, "offset": b"3"}
+    source.committed(ends(answers))
+    assert source._partitions[name].headers == {}
+
+
+def test_a_dead_letter_topic_that_is_not_there_is_told_once_and_not_made(mock: Mock, opened: Opened) -> None:
+    given = settings(brokers=mock.brokers, dead_letter=f"dead-{uuid.uuid4().hex}")
+    mock.send(given.topic, b"1", b"2")
+    source = opened(given)
+    refused = refused_of(source, drain(source, least=2), decoded=2)
+    for _ in range(2):
+        assert source.set_aside(refused) == [reject for reject, _ in refused]
+    (notice,) = source.notices()
+    assert notice.startswith(f"2 messages could not be put into {given.dead_letter}")
+    assert given.dead_letter not in mock.producer.list_topics(timeout=10).topics
+
+
+def test_without_a_dead_letter_topic_all_is_for_the_store(mock: Mock, opened: Opened) -> None:
+    given = settings(brokers=mock.brokers)
+    mock.send(given.topic, b"1")
+    source = opened(given)
+    refused = refused_of(source, drain(source, least=1), decoded=1)
+    assert source.set_aside(refused) == [refused[0].reject]
+    assert source.notices() == []
 
 
 # ---- a real broker --------------------------------------------------------------------------------------------------
@@ -376,6 +447,17 @@ class TestRealBroker:
         assert ((begin - 5_000 <= raw.append) & (raw.append <= time.time() * 1000 + 5_000)).all()
         source.close()
 
+    def test_a_letter_that_is_too_long_for_its_topic_is_for_the_store(self, real: str) -> None:
+        given = settings(brokers=[real], max_record_bytes=10, dead_letter=f"dead-{uuid.uuid4().hex}")
+        made(real, given.topic)
+        made(real, given.dead_letter or "", config={"max.message.bytes": "2000"})
+        send(real, given.topic, b"x" * 100, b"y" * 5000, b"z" * 100)
+        source = Kafka(given, wait=0.1)
+        refused = refused_of(source, drain(source))
+        assert [each.position for each in source.set_aside(refused) or ()] == [1]
+        assert {value[:1] for value, _ in letters(real, given.dead_letter or "", 2).values()} == {b"x", b"z"}
+        source.close()
+
     def test_no_topic_is_made_by_asking_for_it(self, real: str) -> None:
         given = settings(brokers=[real])
         source = Kafka(given, wait=0.1)
@@ -391,17 +473,21 @@ class TestRealBroker:
 @needs_broker
 @leaky
 def test_an_outage_is_no_idleness_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka, "REQUEST_SECONDS", 1.0)
-    monkeypatch.setattr(kafka, "BOOTSTRAP_SECONDS", 1.0)
+    monkeypatch.setattr(kafka_client, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(kafka_client, "BOOTSTRAP_SECONDS", 1.0)
     port = free_ports()
     broker = f"127.0.0.1:{port}"
-    given = settings(brokers=[broker])
+    given = settings(brokers=[broker], dead_letter="dead")
     with real_broker(tmp_path / "b", port):
         made(broker, given.topic)
+        made(broker, given.dead_letter or "")
         send(broker, given.topic, b"1", b"2")
         source = Kafka(given, wait=0.1, refresh=0.5)
         name = f"{given.topic}-0"
-        assert offsets(drain(source, least=2)) == {"0": [0, 1]}
+        answers = drain(source, least=2)
+        assert offsets(answers) == {"0": [0, 1]}
+        refused = refused_of(source, answers, decoded=2)
+        assert source.set_aside(refused[:1]) == []
     until = time.monotonic() + 30
     while not source.trouble:
         assert source.poll([name], 10) == []
@@ -409,10 +495,13 @@ def test_an_outage_is_no_idleness_and_loses_nothing(tmp_path: Path, monkeypatch:
         source._ask = 0.0
         source.drained()
     assert set(source.drained()) == set()
+    assert source.set_aside(refused[1:]) is None
     with real_broker(tmp_path / "b", port):
         send(broker, given.topic, b"3")
         assert offsets(drain(source, least=1, seconds=60)) == {"0": [2]}
         assert source.trouble == ""
+        assert source.set_aside(refused[1:]) == []
+        assert {value for value, _ in letters(broker, given.dead_letter or "", 2).values()} == {b"1", b"2"}
     source.close()
 
 

@@ -10,7 +10,8 @@ import pydantic
 from monitor.contracts import LiveSource, Source
 from monitor.settings import Settings
 from monitor.sources.files import Files, FilesSettings
-from monitor.sources.kafka import Kafka, KafkaSettings
+from monitor.sources.kafka import Kafka
+from monitor.sources.kafka_client import KafkaSettings
 
 
 class SourceKind(NamedTuple):

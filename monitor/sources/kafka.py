@@ -8,34 +8,25 @@ reached, a poll gives nothing, `trouble` says why, and it is tried again after a
 from __future__ import annotations
 
 import hashlib
-import logging
 import random
-import re
-import ssl
 import sys
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pydantic
 
-from monitor.decoding import Format
-from monitor.model import Position, Raw, Reject
-from monitor.settings import Moment, Settings
+from monitor.model import Position, Raw, Refused, Reject
+from monitor.sources import kafka_client
+from monitor.sources.dead_letters import DeadLetters
+from monitor.sources.kafka_client import KafkaSettings, client_options, heard
 from monitor.sources.rejects import oversized
 
 if TYPE_CHECKING:
     from kafka import ConsumerRecord, KafkaAdminClient, KafkaConsumer, TopicPartition
 
-BOOTSTRAP_SECONDS = 5.0
-"""How long one try to reach the brokers may take."""
-REQUEST_SECONDS = 10.0
-"""How long the brokers may take to answer a question."""
 PAUSES = (1.0, 30.0)
 """First and longest pause between two tries, in seconds."""
 ASK_SECONDS = 1.0
@@ -50,55 +41,6 @@ _APPENDED = 1
 """Type of a timestamp that the broker set when it appended the record."""
 
 
-class KafkaSecurity(Settings):
-    """How to reach brokers that ask who it is. Secrets are read from files, each with its own line end cut off."""
-
-    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
-    username: str | None = None
-    password_file: Path | None = None
-    ca_file: Path | None = None
-    """Certificates of who may sign those of the brokers; without it those that the system trusts."""
-    certificate_file: Path | None = None
-    key_file: Path | None = None
-    key_password_file: Path | None = None
-    check_hostname: bool = True
-
-    @pydantic.model_validator(mode="after")
-    def _whole(self) -> KafkaSecurity:
-        if self.protocol.startswith("SASL") and (self.username is None or self.password_file is None):
-            raise ValueError(f"{self.protocol} needs username and password_file")
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("certificate_file and key_file belong together")
-        return self
-
-
-def _with_ports(given: tuple[str, ...]) -> tuple[str, ...]:
-    if not given:
-        raise ValueError("must not be empty")
-    if wrong := [broker for broker in given if not re.fullmatch(r"\S+:\d+", broker)]:
-        raise ValueError(f"expected host:port, not {wrong[0]!r}")
-    return given
-
-
-class KafkaSettings(Settings):
-    """A topic to read."""
-
-    kind: Literal["kafka"]
-    brokers: Annotated[tuple[str, ...], pydantic.AfterValidator(_with_ports)]
-    """``host:port``, of one broker or more of the cluster."""
-    topic: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-    group: Annotated[str, pydantic.Field(min_length=1)] | None = None
-    """Consumer group to which positions are copied after each commit, for tools that watch lag. Nobody joins it."""
-    format: Format = "native"
-    start: Literal["earliest", "latest"] | Moment = "earliest"
-    """Where to begin in a topic of which no position is stored."""
-    lost: Literal["stop", "earliest", "latest"] = "stop"
-    """Where to go on when what a stored position names is gone: deleted before it was read, or of an older topic."""
-    max_record_bytes: pydantic.PositiveInt = 8 << 20
-    security: KafkaSecurity = KafkaSecurity()
-
-
 @dataclass(slots=True)
 class _Partition:
     """One partition: what was fetched of it and not yet given out."""
@@ -111,6 +53,9 @@ class _Partition:
     """Behind what is in the queue, markers of transactions among it."""
     end: int | None = None
     """Its end as the brokers told it when all before had been given out."""
+
+    headers: dict[int, bytes] = field(default_factory=dict)
+    """Offset -> the header of a schema registry that was cut off a message, as long as that may be refused."""
 
     @property
     def drained(self) -> bool:
@@ -146,8 +91,12 @@ class Kafka:
         self._trouble = ""
         self._halted = ""
         self._notices: list[str] = []
+        self._told_undead = False
         self._pause, self._again, self._look, self._ask = PAUSES[0], 0.0, 0.0, 0.0
         self._mirrored: dict[str, int] = {}
+        self._dead: DeadLetters | None = None
+        if settings.dead_letter is not None:
+            self._dead = DeadLetters(settings, settings.dead_letter, self._is_there, api_version)
 
     # ---- what a source promises -------------------------------------------------------------------------------------
 
@@ -167,7 +116,7 @@ class Kafka:
 
     def peek(self, partition: str, limit: int) -> Raw:
         if self._ready() and partition in self._partitions:
-            part, until = self._partitions[partition], time.monotonic() + REQUEST_SECONDS
+            part, until = self._partitions[partition], time.monotonic() + kafka_client.REQUEST_SECONDS
             while self._messages(part) < limit and time.monotonic() < until and not self._at_end(part):
                 self._fetch([part], limit)
             return self._raw(partition, _first(part.queue, limit), part.position)
@@ -193,6 +142,8 @@ class Kafka:
         for client in (self._consumer, self._admin):
             if client is not None:
                 client.close()
+        if self._dead is not None:
+            self._dead.close()
         self._consumer = self._admin = None
         self._partitions, self._trouble, self._again = {}, "", 0.0
 
@@ -212,8 +163,42 @@ class Kafka:
             self._ask_for_ends([part for part in self._partitions.values() if not part.queue])
         return {name for name, part in self._partitions.items() if part.drained} if not self._trouble else ()
 
+    def set_aside(self, refused: Sequence[Refused]) -> Sequence[Reject] | None:
+        from kafka.errors import KafkaError  # noqa: PLC0415
+
+        if self._dead is None:
+            return [reject for reject, _ in refused]
+        if self._admin is None or time.monotonic() < self._again:
+            return None
+        whole = [Refused(each.reject, self._header(each.reject) + each.message) for each in refused]
+        try:
+            left = self._dead.put(whole)
+        except (KafkaError, OSError) as error:
+            self._fail(error)
+            return None
+        self._fine()
+        if left and not self._told_undead:
+            reason = f"{len(left)} messages could not be put into {self._settings.dead_letter}"
+            self._notices.append(f"{reason}; those and later ones are in the store, redacted")
+        self._told_undead = bool(left)
+        return left
+
+    def _header(self, reject: Reject) -> bytes:
+        part = self._partitions.get(reject.source)
+        return b"" if part is None else part.headers.get(reject.position, b"")
+
+    def _is_there(self, topic: str) -> bool:
+        """Whether a topic is there and may be seen."""
+        assert self._admin is not None
+        (told,) = self._admin.describe_topics([topic])
+        return not told["error_code"]
+
     def committed(self, positions: Mapping[str, Position]) -> None:
         """Copy positions that are stored now to the group; that it fails is no harm and is not told."""
+        for name, part in self._partitions.items():
+            if part.headers and name in positions:
+                stored = positions[name].offset
+                part.headers = {offset: header for offset, header in part.headers.items() if offset >= stored}
         if self._consumer is None or self._settings.group is None:
             return
         from kafka import OffsetAndMetadata  # noqa: PLC0415
@@ -265,14 +250,14 @@ class Kafka:
         from kafka.errors import KafkaTimeoutError  # noqa: PLC0415
         from kafka.net.compat import KafkaNetClient  # noqa: PLC0415
 
-        common = self._options()
+        common = client_options(self._settings, self._version)
         made: list[KafkaNetClient] = []
 
         def client(**options: Any) -> KafkaNetClient:
             made.append(KafkaNetClient(**options))
             return made[-1]
 
-        with _heard() as said:
+        with heard() as said:
             try:
                 self._admin = self._admin or KafkaAdminClient(**common, kafka_client=client)
             except KafkaTimeoutError as error:
@@ -291,31 +276,6 @@ class Kafka:
         )
         # kafka-python 3.0 does not pass the setting above on to what asks for metadata.
         self._consumer._cluster.config["allow_auto_create_topics"] = False  # noqa: SLF001
-
-    def _options(self) -> dict[str, Any]:
-        given = self._settings.security
-        options: dict[str, Any] = {
-            "bootstrap_servers": list(self._settings.brokers),
-            "client_id": "driftd",
-            "security_protocol": given.protocol,
-            "bootstrap_timeout_ms": round(1000 * BOOTSTRAP_SECONDS),
-            "request_timeout_ms": round(1000 * REQUEST_SECONDS),
-        }
-        if self._version is not None:
-            options["api_version"] = self._version
-        if given.protocol.endswith("SSL"):
-            context = ssl.create_default_context(cafile=given.ca_file)
-            context.check_hostname = given.check_hostname
-            if given.certificate_file is not None:
-                context.load_cert_chain(given.certificate_file, given.key_file, _secret(given.key_password_file))
-            options["ssl_context"] = context
-        if given.protocol.startswith("SASL"):
-            options |= {
-                "sasl_mechanism": given.mechanism,
-                "sasl_plain_username": given.username,
-                "sasl_plain_password": _secret(given.password_file),
-            }
-        return options
 
     def _fail(self, error: Exception) -> None:
         """Say what is wrong and wait before the next try, each time longer."""
@@ -467,18 +427,22 @@ class Kafka:
     def _raw(self, name: str, rows: Iterable[ConsumerRecord], end: Position) -> Raw:
         """Messages as the rest of driftd takes them; tombstones are none."""
         payloads, offsets, append, rejects = [], [], [], []
+        aside: dict[int, bytes] = {}
         for row in rows:
             if row.value is None:
                 continue
             payload = unframed(row.value)
             if isinstance(payload, str) or len(payload) > self._settings.max_record_bytes:
                 rejects.append(self._reject(name, row, payload))
+                aside[row.offset] = row.value
                 continue
+            if len(payload) < len(row.value) and self._dead is not None:
+                self._partitions[name].headers[row.offset] = row.value[: -len(payload)]
             payloads.append(payload)
             offsets.append(row.offset)
             append.append(row.timestamp if row.timestamp_type == _APPENDED else -1)
         appended = np.array(append, np.int64) if append and min(append) >= 0 else None
-        return Raw(name, payloads, offsets, [], end, rejects, appended)
+        return Raw(name, payloads, offsets, [], end, rejects, appended, aside)
 
     def _reject(self, name: str, row: ConsumerRecord, payload: bytes | str) -> Reject:
         digest = hashlib.sha256(row.value).hexdigest()
@@ -516,27 +480,3 @@ def unframed(value: bytes) -> bytes | str:
         return content
     kind = "Protobuf" if content[:1] == b"\0" else "Avro"  # where there is one message type its index is a 0
     return f"{kind} with schema {int.from_bytes(value[1:_FRAME], 'big')} of a registry; driftd reads JSON"
-
-
-@contextmanager
-def _heard() -> Iterator[list[str]]:
-    """Why connections failed, which kafka-python logs; its exceptions only say that there is none."""
-    heard: list[str] = []
-
-    def listen(record: logging.LogRecord) -> None:
-        _, failed, why = record.getMessage().partition(" failed: ")
-        if failed and record.levelno == logging.WARNING:
-            heard.append(why.partition(" (backoff")[0])
-
-    handler = logging.Handler()
-    handler.emit = listen  # type: ignore[method-assign]
-    logger = logging.getLogger("kafka.net.manager")
-    logger.addHandler(handler)
-    try:
-        yield heard
-    finally:
-        logger.removeHandler(handler)
-
-
-def _secret(path: Path | None) -> str | None:
-    return None if path is None else path.read_text().rstrip("\r\n")

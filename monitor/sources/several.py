@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from monitor.contracts import LiveSource
-from monitor.model import Position, Raw
+from monitor.model import Position, Raw, Refused, Reject
 
 
 class Several:
@@ -55,6 +55,16 @@ class Several:
 
     def drained(self) -> Collection[str]:
         return {name for source in self._sources for name in source.drained()}
+
+    def set_aside(self, refused: Sequence[Refused]) -> Sequence[Reject] | None:
+        left: list[Reject] = []
+        for number, source in enumerate(self._sources):
+            mine = [each for each in refused if self._owner[each.reject.source] == number]
+            answer = source.set_aside(mine) if mine else []
+            if answer is None:
+                return None
+            left += answer
+        return left
 
     def committed(self, positions: Mapping[str, Position]) -> None:
         for source in self._sources:
