@@ -817,9 +817,9 @@ def test_a_window_of_vectors_that_joins_late_reads_as_one_that_was_pushed() -> N
     assert late.read(stream.number * LENGTH, stream.window, BUDGET, partial=True) == [here]
 
 
-@pytest.mark.parametrize("sessions", [False, True])
-@pytest.mark.parametrize(("records", "factor"), [(25, 1.0), (25, 0.25), (25, 4.0)])
-def test_few_unchanged_windows_of_vectors_look_changed(sessions: bool, records: int, factor: float) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(("sessions", "factor"), [(False, 1.0), (True, 1.0), (True, 0.25), (False, 4.0)])
+def test_few_unchanged_windows_of_vectors_look_changed(sessions: bool, factor: float) -> None:  # noqa: FBT001
+    records = 25
     found, least = [], []
     for seed in range(15):
         stream = Embedded(records=records, slices=96, sessions=sessions, seed=seed)
