@@ -128,8 +128,9 @@ class _Journal:
         for notice in pipeline.notices[self._told :]:
             tell(logging.WARNING, notice)
         self._told = len(pipeline.notices)
-        if (trouble := self._source.trouble) != self._trouble:
-            tell(*(logging.WARNING, trouble) if trouble else (logging.INFO, "the sources can be read again"))
+        trouble = pipeline.trouble or self._source.trouble
+        if trouble != self._trouble:
+            tell(*(logging.WARNING, trouble) if trouble else (logging.INFO, "all is well again"))
             self._trouble = trouble
 
     @staticmethod

@@ -33,7 +33,7 @@ from monitor.model import (
 )
 from monitor.sampling import redacted, redacted_begin
 from monitor.settings import format_time
-from monitor.store import Store
+from monitor.store import Store, StoreUnwritableError
 from monitor.watermark import FOLLOWERS, Admission, PartitionTime
 from monitor.windows import SLICES
 
@@ -46,7 +46,7 @@ COMMIT_REJECTS = 10_000
 COMMIT_REFUSED_BYTES = 64 << 20
 """Bytes of refused messages that make a commit at once, where they wait for one whole."""
 RETRY_SECONDS = 1.0
-"""Wall-clock time between two tries to set refused messages aside."""
+"""Wall-clock time between two tries to set refused messages aside, or to commit."""
 EXCERPT = 200
 """Characters of a message that cannot be a record that are kept."""
 AHEAD_SLICES = 12
@@ -69,6 +69,8 @@ class Pipeline:
     """Called with every step of event time."""
     on_beat: Callable[[Pipeline], None] = lambda _: None
     """Called with every round of a live source's loop, and with every try where it waits."""
+    trouble: str = ""
+    """Why nothing can be committed now; '' where it can."""
     joins: Joins = field(init=False)
     positions: dict[str, Position] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -325,7 +327,7 @@ class Pipeline:
             return
         self._note_what_the_decoder_saw()
         watermark = self.admission.watermark
-        self.store.commit(
+        self._store(
             Checkpoint(
                 positions=self.positions,
                 blobs=[*self.engine.blobs(), *self._own_blobs()],
@@ -345,6 +347,25 @@ class Pipeline:
         if self._live is not None:
             self._live.committed(self.positions)
         self.on_commit(self)
+
+    def _store(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint; beside a live source however long that takes.
+
+        Raises StoreUnwritableError where it was told to stop before that could be done; no other checkpoint may be
+        made then, since state is packed once.
+        """
+        while True:
+            try:
+                self.store.commit(checkpoint)
+            except StoreUnwritableError as error:
+                self.trouble = f"{error}; nothing further is read until it can be"
+                self.on_beat(self)
+                if self._live is None or self._stopped():
+                    raise
+                time.sleep(RETRY_SECONDS)
+            else:
+                self.trouble = ""
+                return
 
     def _note_what_the_decoder_saw(self, *, last: bool = False) -> None:
         """What the decoder noticed, each once: a decoder of another run may have seen it first at another place."""

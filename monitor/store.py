@@ -39,6 +39,8 @@ create table alert (rule text not null, stream text not null, segment text not n
 
 _REJECT = "reason, source, position, size, sha256, line, detail, excerpt"  # the fields of Reject, in its order
 
+_UNWRITABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+
 T = TypeVar("T")
 
 
@@ -50,6 +52,10 @@ class StoreSettings(Settings):
 
 class StoreError(Exception):
     """The file cannot be used as it is; the message says why and what to do."""
+
+
+class StoreUnwritableError(StoreError):
+    """There is no room for a commit, or the disk fails: nothing of it was written, and the same may be tried again."""
 
 
 class Store:
@@ -90,14 +96,14 @@ class Store:
             self._db.executescript(f"begin immediate; {_SCHEMA} pragma user_version = {VERSION}; commit")
 
     def commit(self, checkpoint: Checkpoint) -> None:
-        """Write all of a checkpoint, or nothing.
+        """Write all of a checkpoint, or nothing. Raises StoreUnwritableError where the disk will not have it.
 
         1. Begin, taking the write lock. 2. Positions. 3. Packed state. 4. Counts and facts. 5. Readings, changes of
         alerts, rejects and notices, appended. 6. The alerts that are live now, replaced. 7. Commit, synced to disk.
         """
         db = self._db
-        db.execute("begin immediate")
         try:
+            db.execute("begin immediate")
             db.executemany(
                 "insert or replace into position values (?, ?, ?, ?)",
                 [(name, p.offset, p.line, p.identity) for name, p in checkpoint.positions.items()],
@@ -113,8 +119,11 @@ class Store:
                 [_alert_row(alert) for alert in checkpoint.alerts],
             )
             db.execute("commit")
-        except BaseException:
-            db.execute("rollback")
+        except BaseException as error:
+            if db.in_transaction:  # SQLite itself takes some back
+                db.execute("rollback")
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _UNWRITABLE:
+                raise StoreUnwritableError(f"{self.path} cannot be written: {error}") from error
             raise
 
     def _write_blobs(self, blobs: Sequence[Blob]) -> None:

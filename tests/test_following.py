@@ -16,9 +16,9 @@ from monitor import pipeline as loop
 from monitor.app import make_engine, make_scorers
 from monitor.decoding import Native
 from monitor.idleness import Idleness
-from monitor.model import Position, Raw, Reading, Refused, Reject
+from monitor.model import Checkpoint, Position, Raw, Reading, Refused, Reject
 from monitor.pipeline import Pipeline
-from monitor.store import Store
+from monitor.store import Store, StoreUnwritableError
 from monitor.watermark import Admission
 from tests.replay.logs import START, Few, config, lines, make_log, shuffled
 
@@ -137,6 +137,7 @@ def follow(
     *,
     batch: int = 4096,
     idle_after: float = IDLE_AFTER,
+    on_beat: Callable[[Pipeline], None] = lambda _: None,
 ) -> Pipeline:
     """A run over a live source from where the last one on the same store stopped, to the end of a script."""
     feed = feed or Feed(iter(()))
@@ -144,7 +145,9 @@ def follow(
     with closing(Store(path)) as store:
         scorers = [Few(scorer) for scorer in make_scorers(SETTINGS)]
         engine = make_engine(SETTINGS, scorers)
-        pipeline = Pipeline(feed, Native, scorers, engine, Admission(SETTINGS.times()), store, batch=batch)
+        pipeline = Pipeline(
+            feed, Native, scorers, engine, Admission(SETTINGS.times()), store, on_beat=on_beat, batch=batch
+        )
         pipeline.resume()
         pipeline.follow(feed, Idleness(idle_after), lambda: feed.over, lambda: feed.now)
         return pipeline
@@ -415,3 +418,49 @@ def test_large_refused_messages_make_a_commit(path: Path, monkeypatch: pytest.Mo
     feed = Feed(iter(()))
     follow(path, [adding("a", b"x" * 60) for _ in range(5)], feed)
     assert len(feed.acknowledged) == 3
+
+
+# ---- a disk that is full --------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_waited_for_and_nothing_is_lost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal to a run with room; and nothing is read while there is none."""
+    monkeypatch.setattr(loop, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "RETRY_SECONDS", 0.0)
+    script = [adding("a", *lines(LOG[:500])), adding("a", *lines(LOG[500:1500])), adding("a", *lines(LOG[1500:])), None]
+    follow(path.with_name("other.db"), script, idle_after=1e9)
+    troubles: list[str] = []
+    commit, tries = Store.commit, itertools.count()
+
+    def full_for_a_while(store: Store, checkpoint: Checkpoint) -> None:
+        number = next(tries)
+        store._db.execute(f"pragma max_page_count = {1 if 2 <= number <= 6 else 1_000_000}")
+        commit(store, checkpoint)
+
+    def look(pipeline: Pipeline) -> None:
+        troubles.append(pipeline.trouble)
+
+    monkeypatch.setattr(Store, "commit", full_for_a_while)
+    pipeline = follow(path, script, idle_after=1e9, on_beat=look)
+    assert pipeline.trouble == ""
+    assert sum("database or disk is full" in trouble for trouble in troubles) == 5
+    assert outcome(path, START + 10**9) == outcome(path.with_name("other.db"), START + 10**9)
+
+
+def test_stopped_before_a_full_disk_had_room_it_says_so_and_goes_on_next_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "RETRY_SECONDS", 0.0)
+    feed, commit = Feed(iter(())), Store.commit
+
+    def full(store: Store, checkpoint: Checkpoint) -> None:
+        feed.act()
+        store._db.execute("pragma max_page_count = 1")
+        commit(store, checkpoint)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "commit", full)
+        with pytest.raises(StoreUnwritableError, match=r"disk is full"):
+            follow(path, [adding("a", *rows(0, 30)), *wait(5)], feed)
+    feed.at = {}
+    assert follow(path, wait(2), feed).fates() == {"counted": 30}

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 
 from monitor.model import Alert, AlertChange, Blob, Checkpoint, Contribution, Position, Reading, Reject
-from monitor.store import VERSION, Store, StoreError, read_only
+from monitor.store import VERSION, Store, StoreError, StoreUnwritableError, read_only
 
 ALERT = Alert("AnyDrift", "warning", "bot", None, "firing", 5, 4, (Contribution("cost", 60, 1.0, 0.1, 2.0, "up"),) * 2)
 CHANGE = AlertChange(5, "AnyDrift", "firing", "drift", "warning", "bot", None, ["cost"], 60, 1.0, 1e-9, 4, "a sentence")
@@ -160,6 +161,52 @@ def test_the_law_of_one_transaction_notices_many(store: Store) -> None:
     store._db = Autocommit(store._db)  # type: ignore[assignment]
     with pytest.raises(AssertionError):
         law_of_one_transaction(store, "alert")
+
+
+def test_a_commit_for_which_there_is_no_room_leaves_nothing_and_may_be_tried_again(store: Store) -> None:
+    store.commit(checkpoint())
+    (pages,) = store._db.execute("pragma page_count").fetchone()
+    store._db.execute(f"pragma max_page_count = {pages}")
+    before, large = contents(store), checkpoint(blobs=[Blob("ring", "3", bytes(100_000))], notices=["more"])
+    for _ in range(2):
+        with pytest.raises(StoreUnwritableError, match=r"driftd.db cannot be written: database or disk is full"):
+            store.commit(large)
+        assert contents(store) == before
+    store._db.execute("pragma max_page_count = 1000000")
+    store.commit(large)
+    assert store.notices() == ["look", "more"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs to be allowed to mount a tmpfs: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_disk_that_is_full_is_said_and_used_again_when_it_has_room(small_disk: Path) -> None:
+    with closing(Store(small_disk / "driftd.db")) as store:
+        store.commit(checkpoint())
+        before, large = contents(store), checkpoint(blobs=[Blob("ring", "3", bytes(500_000))], notices=["more"])
+        other = small_disk / "other"
+        with other.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        for _ in range(2):
+            with pytest.raises(StoreUnwritableError, match=r"driftd.db cannot be written"):
+                store.commit(large)
+            assert contents(store) == before
+        other.unlink()
+        store.commit(large)
+    with closing(Store(small_disk / "driftd.db")) as store:
+        assert store.notices() == ["look", "more"]
 
 
 def test_an_interrupt_in_a_commit_leaves_nothing(store: Store) -> None:
