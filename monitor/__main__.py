@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 
 from monitor import __version__, reference_commands
-from monitor.terminal import failures, few, opened, printable, progress, say, stop, table
+from monitor.terminal import failures, few, opened, printable, progress, say, stop, store_in, table
 
 if TYPE_CHECKING:
     from monitor.acceptance import Acceptance
@@ -264,6 +265,37 @@ def explain(
         reason = "" if change.reason == change.state else f" ({change.reason})"
         told = [f"  {line}" for line in (change.explanation or "").split("\n") if line]
         say([f"{format_time(change.at)[:19]}Z {change.state}{reason}: {change.summary}", *told])
+
+
+@app.command()
+def backup(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The store of a daemon, running or not.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file for the copy.")],
+) -> None:
+    """Copy a store, while it may be written, to one file that `driftd restore` takes back.
+
+    Exit: 0 copied, 2 there is no store, 3 it cannot be read, or the copy not written.
+    """
+    with failures(), closing(opened(store)) as source:
+        source.backup(file)
+    typer.echo(f"{store_in(store)} is copied to {file}")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `driftd backup` made.")],
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Where it is to be; of a daemon that is stopped.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Also where there is a store already.")] = False,  # noqa: FBT002
+) -> None:
+    """Put a copy in the place of a store; the daemon goes on from where it was then.
+
+    Exit: 0 restored, 3 the copy is none or damaged, there is a store already, or a daemon has it open.
+    """
+    from monitor.store import restore as put_back  # noqa: PLC0415
+
+    with failures():
+        put_back(file, store, replace=replace)
+    typer.echo(f"{store} is as it was copied to {file}")
 
 
 @app.command()

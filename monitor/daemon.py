@@ -6,8 +6,9 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -26,10 +27,13 @@ from monitor.scorers.custom import custom_paths
 from monitor.settings import format_time
 from monitor.sources import SOURCES
 from monitor.sources.several import Several
+from monitor.store import StoreSettings, StoreUnwritableError
 from monitor.watermark import Admission
 
 DRAIN_SECONDS = 25.0
 """How long the end may take after the first signal; an orchestrator kills after 30."""
+UPKEEP_SECONDS = 60.0
+"""Time between two looks for what the store may forget."""
 _LOOKS = (1.0, 30.0)
 """Least and longest time, in seconds, between two looks for new partitions."""
 
@@ -81,6 +85,7 @@ def run(config: Config, stopped: Callable[[], bool]) -> None:
             engine,
             Admission(config.times()),
             store,
+            _Upkeep(config.store),
             on_step=journal.stepped,
             on_beat=journal.look,
             excerpts=config.content != "none",
@@ -109,6 +114,21 @@ def decoders_of(config: Config, source: Several) -> Callable[[], Decoder]:
     paths = custom_paths(config.signals.custom)
     makers = [partial(make_decoder, settings.format, paths) for settings in config.sources]
     return lambda: EachItsOwn([make() for make in makers], source.number_of)
+
+
+class _Upkeep:
+    """Lets the store forget what is old, now and then."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings, self._next = settings, 0.0
+
+    def __call__(self, pipeline: Pipeline) -> None:
+        watermark = pipeline.admission.watermark
+        if time.monotonic() < self._next or watermark is None:
+            return
+        self._next = time.monotonic() + UPKEEP_SECONDS
+        with suppress(StoreUnwritableError):  # the next commit says so
+            pipeline.store.prune(watermark - self._settings.keep, self._settings)
 
 
 class _Journal:

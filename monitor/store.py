@@ -9,17 +9,17 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Annotated, TypeVar
 
 import msgspec
+import pydantic
 
 from monitor.model import Alert, AlertChange, Blob, Checkpoint, Position, Reading, Reject
-from monitor.settings import Settings, format_time
+from monitor.settings import DAY, Duration, Settings, format_time
 
-VERSION = 1
-"""Version of the schema below."""
-_SCHEMA = """
+_FIRST = """
 create table position (partition text primary key, offset integer not null, line integer not null,
   identity text not null);
 create table blob (kind text not null, key text not null, data blob not null, primary key (kind, key)) without rowid;
@@ -37,17 +37,34 @@ create table alert (rule text not null, stream text not null, segment text not n
   severity text not null, started_at integer not null, signals text not null, primary key (rule, stream, segment));
 """
 
+_MIGRATIONS = (_FIRST,)
+"""The statements that bring a file from the version that is their place here to the next. None of them ever changes."""
+VERSION = len(_MIGRATIONS)
+"""Version of the schema."""
 _REJECT = "reason, source, position, size, sha256, line, detail, excerpt"  # the fields of Reject, in its order
 
+_FORGET_READINGS = "delete from reading where id in (select id from reading where at < ? order by id limit ?)"
+_FORGET_CHANGES = """delete from change where id in (select id from change where at < ? and not exists
+  (select 1 from alert where alert.rule = change.rule and alert.stream = change.stream
+   and alert.segment = coalesce(change.segment, '')) order by id limit ?)"""
+_AT_ONCE = 5_000
+"""Rows that are forgotten at a time, so that nothing waits long."""
+_NEVER = 1 << 62
 _UNWRITABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 
 T = TypeVar("T")
 
 
 class StoreSettings(Settings):
-    """Where the file is."""
+    """Where the file is, and how much it remembers. What is judged by is never forgotten."""
 
     path: Path = Path("driftd.db")
+    keep: Duration = 90 * DAY
+    """How long readings and changes of alerts are kept, in event time; those of alerts that are live always are."""
+    rejects: pydantic.NonNegativeInt = 10_000
+    """How many refused messages are kept, the newest."""
+    megabytes: Annotated[int, pydantic.Field(ge=16)] = 4096
+    """How large the file may grow by readings and changes of alerts; the oldest go."""
 
 
 class StoreError(Exception):
@@ -87,13 +104,24 @@ class Store:
         (tables,) = self._db.execute("select count(*) from sqlite_master").fetchone()
         if self._version == 0 and tables:
             raise StoreError(f"{self.path} is a database of something else")
+        if self._lock is None and self._version < VERSION:
+            raise StoreError(
+                f"{self.path} was written by an older driftd; this one brings it up to date when it writes it"
+            )
 
     def _prepare(self) -> None:
         self._db.execute("pragma journal_mode = wal")
         self._db.execute("pragma synchronous = full")
         self._db.execute("pragma secure_delete = on")  # text of a slice that closed is gone, not only unreachable
-        if self._version == 0:
-            self._db.executescript(f"begin immediate; {_SCHEMA} pragma user_version = {VERSION}; commit")
+        if self._version < VERSION:
+            steps = " ".join(_MIGRATIONS[self._version :])
+            try:
+                self._db.executescript(f"begin immediate; {steps} pragma user_version = {VERSION}; commit")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
+                said = f"{self.path} cannot be brought to schema {VERSION}: {error}; it is as it was"
+                raise StoreError(said) from None
 
     def commit(self, checkpoint: Checkpoint) -> None:
         """Write all of a checkpoint, or nothing. Raises StoreUnwritableError where the disk will not have it.
@@ -101,9 +129,7 @@ class Store:
         1. Begin, taking the write lock. 2. Positions. 3. Packed state. 4. Counts and facts. 5. Readings, changes of
         alerts, rejects and notices, appended. 6. The alerts that are live now, replaced. 7. Commit, synced to disk.
         """
-        db = self._db
-        try:
-            db.execute("begin immediate")
+        with self._transaction() as db:
             db.executemany(
                 "insert or replace into position values (?, ?, ?, ?)",
                 [(name, p.offset, p.line, p.identity) for name, p in checkpoint.positions.items()],
@@ -118,13 +144,6 @@ class Store:
                 "insert into alert values (?, ?, ?, ?, ?, ?, ?)",
                 [_alert_row(alert) for alert in checkpoint.alerts],
             )
-            db.execute("commit")
-        except BaseException as error:
-            if db.in_transaction:  # SQLite itself takes some back
-                db.execute("rollback")
-            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _UNWRITABLE:
-                raise StoreUnwritableError(f"{self.path} cannot be written: {error}") from error
-            raise
 
     def _write_blobs(self, blobs: Sequence[Blob]) -> None:
         kept = [(b.table, b.key, b.data) for b in blobs if b.data is not None]
@@ -146,6 +165,68 @@ class Store:
             [msgspec.structs.astuple(reject) for reject in checkpoint.rejects],
         )
         self._db.executemany("insert into notice (text) values (?)", [(text,) for text in checkpoint.notices])
+
+    def prune(self, before: int, settings: StoreSettings) -> None:
+        """Forget what is too old or too much.
+
+        Those are readings and changes of alerts from before a time, refused messages beyond their number, and of a file
+        that is too large its oldest readings and changes: some of them now, the rest at the next call. Changes of
+        alerts that are live stay. Raises StoreUnwritableError.
+        """
+        with self._transaction() as db:
+            db.execute(_FORGET_READINGS, [before, _AT_ONCE])
+            db.execute(_FORGET_CHANGES, [before, _AT_ONCE])
+            db.execute("delete from reject where id <= (select max(id) from reject) - ?", [settings.rejects])
+            if self.megabytes > settings.megabytes:
+                db.execute(_FORGET_READINGS, [_NEVER, _AT_ONCE])
+                db.execute(_FORGET_CHANGES, [_NEVER, _AT_ONCE // 10])
+
+    @property
+    def megabytes(self) -> float:
+        """What the file holds; the room that was given up in it is not counted."""
+        (pages,), (free,), (size,) = (
+            self._db.execute(f"pragma {name}").fetchone() for name in ("page_count", "freelist_count", "page_size")
+        )
+        return float((pages - free) * size / 2**20)
+
+    def backup(self, to: Path) -> None:
+        """Copy the whole of it to a new file, while another process may go on writing it.
+
+        Raises StoreError where there is a file already, or it cannot be written.
+        """
+        if to.exists():
+            raise StoreError(f"{to} exists already; give the name of a new file")
+        part = to.with_name(to.name + ".part")
+        try:
+            part.unlink(missing_ok=True)
+            with closing(sqlite3.connect(part)) as copy:
+                self._db.backup(copy)
+                copy.execute("pragma journal_mode = delete")  # one file, without others beside it
+            part.replace(to)
+        except (OSError, sqlite3.Error) as error:
+            part.unlink(missing_ok=True)
+            raise StoreError(f"{to} cannot be written: {error}") from None
+
+    def check_whole(self) -> None:
+        """Raises StoreError where a page of the file is damaged."""
+        (found,) = self._db.execute("pragma integrity_check(1)").fetchone()
+        if found != "ok":
+            raise StoreError(f"{self.path} is damaged: {found}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing. Raises StoreUnwritableError where the disk will not have it."""
+        db = self._db
+        try:
+            db.execute("begin immediate")
+            yield db
+            db.execute("commit")
+        except BaseException as error:
+            if db.in_transaction:  # SQLite itself takes some back
+                db.execute("rollback")
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _UNWRITABLE:
+                raise StoreUnwritableError(f"{self.path} cannot be written: {error}") from error
+            raise
 
     def positions(self) -> dict[str, Position]:
         rows = self._db.execute("select partition, offset, line, identity from position")
@@ -208,6 +289,25 @@ def read_only(path: Path) -> Store:
     if not path.stat().st_size:
         raise StoreError(f"{path} is empty: no driftd has written it yet")
     return Store(path, writable=False)
+
+
+def restore(backup: Path, path: Path, *, replace: bool = False) -> None:
+    """Put a backup in the place of a store that no process has open.
+
+    Raises StoreError where the backup is none or is damaged, where there is a store already, unless it is to be
+    replaced, and where a process has it open.
+    """
+    with closing(read_only(backup)) as source:
+        source.check_whole()
+        with _locked(path):
+            if path.exists() and not replace:
+                raise StoreError(f"{path} exists already; --replace puts the backup in its place")
+            fresh = path.with_name(path.name + ".restored")
+            fresh.unlink(missing_ok=True)
+            source.backup(fresh)
+            for beside in ("-wal", "-shm"):  # they belong to the file that goes
+                path.with_name(path.name + beside).unlink(missing_ok=True)
+            fresh.replace(path)
 
 
 def _locked(path: Path) -> IO[str]:

@@ -630,6 +630,21 @@ def test_status_of_no_store(tmp_path: Path, driftd: Run) -> None:
     assert driftd("status", tmp_path) == Result(2, "", f"driftd: there is no store at {tmp_path}/driftd.db\n")
 
 
+def test_a_store_is_copied_and_put_back(replayed: tuple[Path, Result], tmp_path: Path, driftd: Run) -> None:
+    out, _ = replayed
+    copy, back = tmp_path / "copy.db", tmp_path / "back" / "driftd.db"
+    back.parent.mkdir()
+    assert driftd("backup", out, copy) == Result(0, f"{out}/driftd.db is copied to {copy}\n", "")
+    assert driftd("backup", out, copy) == Result(3, "", f"driftd: {copy} exists already; give the name of a new file\n")
+    assert driftd("restore", copy, back) == Result(0, f"{back} is as it was copied to {copy}\n", "")
+    assert driftd("status", back).out == driftd("status", out).out
+    again = driftd("restore", copy, back)
+    assert (again.code, again.err) == (3, f"driftd: {back} exists already; --replace puts the backup in its place\n")
+    (tmp_path / "other").write_text("no store")
+    assert driftd("restore", tmp_path / "other", tmp_path / "x.db").code == 3
+    assert driftd("backup", tmp_path / "nothing", tmp_path / "y").code == 2
+
+
 def test_standard_input_is_a_log(tmp_path: Path, config: Path) -> None:
     out = tmp_path / "out"
     done = subprocess.run(

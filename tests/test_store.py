@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
+import monitor.store
 from monitor.model import Alert, AlertChange, Blob, Checkpoint, Contribution, Position, Reading, Reject
-from monitor.store import VERSION, Store, StoreError, StoreUnwritableError, read_only
+from monitor.store import VERSION, Store, StoreError, StoreSettings, StoreUnwritableError, read_only, restore
 
 ALERT = Alert("AnyDrift", "warning", "bot", None, "firing", 5, 4, (Contribution("cost", 60, 1.0, 0.1, 2.0, "up"),) * 2)
 CHANGE = AlertChange(5, "AnyDrift", "firing", "drift", "warning", "bot", None, ["cost"], 60, 1.0, 1e-9, 4, "a sentence")
@@ -317,3 +318,148 @@ def test_a_store_that_nobody_wrote_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "driftd.db").touch()
     with pytest.raises(StoreError, match="is empty"):
         read_only(tmp_path / "driftd.db")
+
+
+# ---- what is forgotten ----------------------------------------------------------------------------------------------
+
+
+def readings_at(*times: int) -> list[Reading]:
+    return [msgspec.structs.replace(READING, at=at) for at in times]
+
+
+def changes_at(rule: str, *times: int) -> list[AlertChange]:
+    return [msgspec.structs.replace(CHANGE, rule=rule, at=at) for at in times]
+
+
+def settings(**given: Any) -> StoreSettings:
+    return StoreSettings.model_validate(given)
+
+
+def test_what_is_old_is_forgotten_but_for_alerts_that_are_live(store: Store) -> None:
+    changes = [*changes_at("AnyDrift", 1, 9), *changes_at("Other", 1, 9)]
+    store.commit(checkpoint(readings=readings_at(1, 5, 9), changes=changes))
+    store.prune(5, settings())
+    assert [reading.at for reading in store.readings()] == [5, 9]
+    assert [(change.rule, change.at) for change in store.changes()] == [("AnyDrift", 1), ("AnyDrift", 9), ("Other", 9)]
+
+
+def test_the_newest_refused_messages_are_kept(store: Store) -> None:
+    rejects = [msgspec.structs.replace(REJECT, position=number) for number in range(10)]
+    store.commit(checkpoint(rejects=rejects))
+    store.prune(0, settings(rejects=3))
+    assert [reject.position for reject in store.rejects()] == [7, 8, 9]
+    store.prune(0, settings(rejects=0))
+    assert not list(store.rejects())
+
+
+def test_a_file_that_is_too_large_forgets_its_oldest(store: Store) -> None:
+    large = [msgspec.structs.replace(READING, at=number, moved="x" * 4_000) for number in range(8_000)]
+    store.commit(checkpoint(readings=large))
+    (pages,) = store._db.execute("pragma page_count").fetchone()
+    assert store.megabytes > 16
+    for _ in range(3):
+        store.prune(0, settings(megabytes=16))
+    left = [reading.at for reading in store.readings()]
+    assert left == list(range(8_000 - len(left), 8_000))
+    assert 0 < store.megabytes <= 16
+    store.commit(checkpoint(readings=large[:2_000]))
+    assert store._db.execute("pragma page_count").fetchone() == (pages,), "the room is used again"
+
+
+# ---- versions -------------------------------------------------------------------------------------------------------
+
+
+def test_an_older_file_is_brought_up_to_date_and_read_only_after_that(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.commit(checkpoint())
+    before = contents(store)
+    store.close()
+    monkeypatch.setattr(monitor.store, "_MIGRATIONS", (*monitor.store._MIGRATIONS, "create table more (x integer);"))
+    monkeypatch.setattr(monitor.store, "VERSION", VERSION + 1)
+    with pytest.raises(StoreError, match="was written by an older driftd"):
+        read_only(path)
+    with closing(Store(path)) as newer:
+        assert contents(newer) == before
+        assert newer._db.execute("pragma user_version").fetchone() == (VERSION + 1,)
+    with closing(read_only(path)) as looked_at:
+        assert contents(looked_at) == before
+
+
+def test_a_change_of_the_schema_that_fails_leaves_the_file_as_it_was(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.commit(checkpoint())
+    store.close()
+    with monkeypatch.context() as patch:
+        broken = "create table more (x integer); create table meta (x integer);"
+        patch.setattr(monitor.store, "_MIGRATIONS", (*monitor.store._MIGRATIONS, broken))
+        patch.setattr(monitor.store, "VERSION", VERSION + 1)
+        with pytest.raises(StoreError, match=f"cannot be brought to schema {VERSION + 1}: .* it is as it was"):
+            Store(path)
+    with closing(Store(path)) as again:
+        assert contents(again)[:3] == EXPECTED[:3]
+        assert not again._db.execute("select 1 from sqlite_master where name = 'more'").fetchall()
+
+
+# ---- copies ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_of_a_store_in_use_is_restored_as_it_was(store: Store, path: Path, tmp_path: Path) -> None:
+    store.commit(checkpoint())
+    before, copy = contents(store), tmp_path / "copy.db"
+    with closing(read_only(path)) as source:
+        source.backup(copy)
+    store.commit(checkpoint(notices=["after"]))
+    with pytest.raises(StoreError, match="is in use by another driftd"):
+        restore(copy, path, replace=True)
+    store.close()
+    with pytest.raises(StoreError, match="exists already; --replace"):
+        restore(copy, path)
+    restore(copy, path, replace=True)
+    with closing(Store(path)) as again:
+        assert contents(again) == before
+    assert not list(tmp_path.glob("*.restored*"))
+
+
+def test_the_log_of_writes_of_the_store_that_goes_is_not_read_into_the_one_that_comes(
+    path: Path, tmp_path: Path
+) -> None:
+    with closing(Store(path)) as store:
+        store.commit(checkpoint())
+        store.backup(tmp_path / "copy.db")
+    code = f"""
+import os
+from pathlib import Path
+from monitor.store import Store
+from tests.test_store import checkpoint
+store = Store(Path({str(path)!r}))
+store.commit(checkpoint(notices=["after"]))
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert path.with_name("driftd.db-wal").stat().st_size > 0
+    restore(tmp_path / "copy.db", path, replace=True)
+    with closing(Store(path)) as again:
+        assert again.notices() == ["look"]
+
+
+def test_a_backup_wants_a_new_file_that_can_be_written(store: Store, tmp_path: Path) -> None:
+    store.commit(checkpoint())
+    (tmp_path / "there").touch()
+    with pytest.raises(StoreError, match="there exists already"):
+        store.backup(tmp_path / "there")
+    with pytest.raises(StoreError, match="cannot be written"):
+        store.backup(tmp_path / "no" / "folder")
+
+
+def test_a_damaged_backup_is_not_restored(store: Store, tmp_path: Path) -> None:
+    store.commit(checkpoint(blobs=[Blob("ring", str(number), bytes(3_000)) for number in range(50)]))
+    copy = tmp_path / "copy.db"
+    store.backup(copy)
+    content = bytearray(copy.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 4096] = b"\xff" * 4096
+    copy.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged"):
+        restore(copy, tmp_path / "new.db")
+    assert not (tmp_path / "new.db").exists()
