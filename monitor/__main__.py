@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from monitor import __version__, reference_commands
+from monitor import __version__, positions_commands, reference_commands
 from monitor.terminal import failures, few, opened, printable, progress, say, stop, store_in, table
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(reference_commands.app)
+app.add_typer(positions_commands.app)
 ConfigPath = Annotated[
     Path | None, typer.Option("-c", "--config", metavar="FILE", help="Configuration (YAML). Without it: the defaults.")
 ]

@@ -232,6 +232,14 @@ class Store:
         rows = self._db.execute("select partition, offset, line, identity from position")
         return {name: Position(offset, line, identity) for name, offset, line, identity in rows}
 
+    def set_position(self, partition: str, offset: int) -> None:
+        """Go on elsewhere in a partition, whatever was there when it was read, and say so among the notices."""
+        with self._transaction() as db:
+            (before,) = db.execute("select offset from position where partition = ?", [partition]).fetchone()
+            db.execute("update position set offset = ?, identity = '' where partition = ?", [offset, partition])
+            said = f"{partition}: somebody set the position from {before} to {offset}"
+            db.execute("insert into notice (text) values (?)", [said])
+
     def blobs(self, table: str | None = None) -> list[tuple[str, str, bytes]]:
         """All packed state, or that of one table, in order of the keys."""
         which, of = ("", ()) if table is None else ("where kind = ?", (table,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from monitor import daemon, logs
+from monitor.__main__ import app
 from monitor.app import UsageError
 from monitor.config import Config, parse
 from monitor.logs import LogSettings, speak, tell
@@ -121,6 +124,30 @@ def test_another_configuration_than_that_of_the_store_is_refused(mock: Mock, tmp
 def test_what_cannot_be_followed_is_refused(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         daemon.run(parse(text, "driftd.yaml"), lambda: True)
+
+
+@pytest.mark.usefixtures("_mocked")
+def test_positions_are_shown_and_set_of_a_daemon_that_is_stopped(mock: Mock, tmp_path: Path) -> None:
+    config = settings(mock, "moved", tmp_path / "driftd.db")
+    mock.send("moved", *lines(make_log(5, 60)))
+    run_until(config, 60)
+    run = CliRunner().invoke
+    assert re.search(r"moved-0 +6\d ", run(app, ["positions", "show", str(tmp_path)]).output)
+    path = str(config.store.path)
+    assert run(app, ["positions", "set", path, "moved-9", "1"]).output == (
+        "driftd: there is no partition 'moved-9'; there are: moved-0\n"
+    )
+    with closing(Store(config.store.path)):
+        busy = run(app, ["positions", "set", path, "moved-0", "10"])
+    assert (busy.exit_code, busy.output) == (3, f"driftd: {path} is in use by another driftd process\n")
+    done = run(app, ["positions", "set", path, "moved-0", "10"])
+    assert (done.exit_code, done.output.partition(",")[0]) == (0, "moved-0 goes on at 10")
+    run_until(config, 100)
+    with closing(Store(config.store.path)) as store:
+        counts = store.counts()
+        assert counts["late"] + counts["duplicate"] >= 50
+        assert counts["counted"] <= len(make_log(5, 60))
+        assert "moved-0: somebody set the position" in store.notices()[-1]
 
 
 # ---- as a process ---------------------------------------------------------------------------------------------------

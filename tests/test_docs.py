@@ -65,7 +65,7 @@ def test_every_command_that_is_named_exists(name: str) -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    kept = {"run", "backup", "restore", "status", "explain"}
+    kept = {"run", "backup", "restore", "positions", "status", "explain"}
     assert set(COMMANDS) == kept | {"replay", "backtest", "check", "reference", "demo"}
     for command in COMMANDS:
         assert re.search(rf"driftd {command}\b", README)
