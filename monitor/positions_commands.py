@@ -38,8 +38,8 @@ def set_(
 ) -> None:
     """Go on elsewhere in a partition of a topic, also of a topic that was made anew, once the daemon starts again.
 
-    What is passed over is never counted. What is read again is `late`, `duplicate` or `closed`, and counts no second time.
-    Exit: 0 set, 2 there is no such partition, 3 a daemon is running.
+    What is passed over is never counted. What is read again is `late`, `duplicate` or `closed`, and counts
+    no second time. Exit: 0 set, 2 there is no such partition, 3 a daemon is running.
     """
     from monitor.store import Store  # noqa: PLC0415
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
@@ -19,3 +22,11 @@ def _little_is_embedded(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     if request.node.get_closest_marker("embeds") is None:
         rest = {name: row for name, row in SAMPLE_SCORERS.items() if name != "embedding"}
         monkeypatch.setattr(app, "SAMPLE_SCORERS", rest)
+
+
+@pytest.fixture
+def swept(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Sockets that are left behind are gone before another test; what pytest keeps of the log holds them too."""
+    yield
+    caplog.get_records("call").clear()
+    gc.collect()

@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,16 @@ needs_broker = pytest.mark.skipif(
     not SHARED.is_dir() or shutil.which("java") is None,
     reason="needs a real broker: ../shared/kafka, and Java (apt install openjdk-17-jre-headless)",
 )
+
+
+def leaky(test: Callable[..., None]) -> Callable[..., None]:
+    """Of a test in which connections fail: kafka-python leaves their sockets to the garbage collector."""
+    for mark in (
+        pytest.mark.usefixtures("swept"),
+        pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    ):
+        test = mark(test)
+    return test
 
 
 class Mock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import threading
 import time
@@ -23,7 +22,7 @@ from monitor.settings import DAY
 from monitor.sources import kafka, kafka_client
 from monitor.sources.kafka import Kafka
 from monitor.sources.kafka_client import KafkaSettings
-from tests.kafka_brokers import MOCK_VERSION, Mock, free_ports, made, needs_broker, real_broker
+from tests.kafka_brokers import MOCK_VERSION, Mock, free_ports, leaky, made, needs_broker, real_broker
 
 
 def settings(**given: Any) -> KafkaSettings:
@@ -79,24 +78,6 @@ def test_a_wrong_setting_is_refused(given: Mapping[str, Any], said: str) -> None
 @pytest.fixture(scope="module")
 def mock() -> Mock:
     return Mock()
-
-
-@pytest.fixture
-def swept(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Sockets that are left behind are gone before another test; what pytest keeps of the log holds them too."""
-    yield
-    caplog.get_records("call").clear()
-    gc.collect()
-
-
-def leaky(test: Callable[..., None]) -> Callable[..., None]:
-    """Of a test in which connections fail: kafka-python leaves their sockets to the garbage collector."""
-    for mark in (
-        pytest.mark.usefixtures("swept"),
-        pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    ):
-        test = mark(test)
-    return test
 
 
 Opened = Callable[..., Kafka]
