@@ -21,6 +21,7 @@ as a further chi-square in the denominator.
 """
 
 from monitor.calibration.budget import FalseAlarmSettings, Spending, decided, thresholds
+from monitor.calibration.lags import LAGS, lag_pairs
 from monitor.calibration.season import LEAST_PERIODS, Cycle, Season, season_of
 from monitor.calibration.tails import (
     SUPPORTED,
@@ -36,12 +37,11 @@ from monitor.calibration.terms import (
     BOTH_SIDES,
     FEW_SLICES,
     NullTerms,
-    lag_pairs,
     null_terms,
     stack_terms,
     vector_terms,
 )
-from monitor.calibration.within import LAGS, ReferenceSlices, like_reference, multinomial_within, vector_within
+from monitor.calibration.within import ReferenceSlices, like_reference, multinomial_within, vector_within
 
 __all__ = [
     "BOTH_SIDES",

@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from monitor.calibration.terms import lag_pairs
-from monitor.calibration.within import LAGS
+from monitor.calibration.lags import LAGS, lag_pairs
 from monitor.model import Floats, Ints
 from monitor.settings import HOUR
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from monitor.calibration.lags import LAGS
 from monitor.calibration.terms import BOTH_SIDES, NullTerms
-from monitor.calibration.within import LAGS
 from monitor.model import Floats
 
 SUPPORTED = 1e-6

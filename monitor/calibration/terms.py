@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 from scipy import linalg
 
-from monitor.calibration.within import LAGS, ReferenceSlices
+from monitor.calibration.lags import LAGS, lag_pairs
+from monitor.calibration.within import ReferenceSlices
 from monitor.model import Floats, Ints
 
 FEW_SLICES = 70
@@ -147,17 +148,6 @@ def _terms(slices: ReferenceSlices, x: Floats, within: Floats, square: float, ra
         shared=np.asarray(slices.stays * float(BOTH_SIDES * slices.lag_weights @ slices.shared)),
         fewer=np.asarray(slices.fewer),
     )
-
-
-def lag_pairs(number: Ints, lag: int) -> tuple[Ints, Ints]:
-    """Places of the slices, given their numbers, that lie `lag` apart.
-
-    >>> [part.tolist() for part in lag_pairs(np.array([3, 4, 7, 8]), 1)]
-    [[0, 2], [1, 3]]
-    """
-    at = np.searchsorted(number, number + lag)
-    first = np.flatnonzero((at < len(number)) & (number[np.minimum(at, len(number) - 1)] == number + lag))
-    return first, at[first]
 
 
 def _lag_products(number: Ints, units: Floats, u: Floats) -> tuple[list[tuple[Ints, Ints]], Floats, Floats]:

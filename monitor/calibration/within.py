@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from monitor.calibration.lags import LAGS
+from monitor.calibration.season import Season
 from monitor.model import Floats, Ints
-
-if TYPE_CHECKING:
-    from monitor.calibration.season import Season
-
-LAGS = 12
-"""Lags 0 .. 11 of slice means are estimated: a window is twelve slices."""
 
 
 @dataclass(frozen=True, slots=True)
