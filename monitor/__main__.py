@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from monitor import __version__, positions_commands, reference_commands
-from monitor.terminal import failures, few, opened, printable, progress, say, stop, store_in, table
+from monitor.terminal import failures, few, opened, printable, progress, say, standard_output, stop, store_in, table
 
 if TYPE_CHECKING:
     from monitor.acceptance import Acceptance
@@ -85,7 +84,7 @@ def _report(outcome: Outcome, out: Path) -> None:
     """The table at the end of a replay."""
     from monitor.settings import format_time  # noqa: PLC0415  with the command
 
-    console = Console()
+    console = standard_output()
     fired = [
         change for change in outcome.changes if change.state in {"firing", "resolved"} and change.reason != "joined"
     ]
@@ -166,7 +165,7 @@ def _paged(outcome: Outcome) -> None:
         )
         for (at, stream), together in pages.items()
     ]
-    Console().print(table("pages" if rows else "no pages", ("at", "stream", "rules", "what they say"), rows))
+    standard_output().print(table("pages" if rows else "no pages", ("at", "stream", "rules", "what they say"), rows))
     budget, records = outcome.summary["false_alarms"], sum(outcome.summary["records"].values())
     chance = f"of alerts on drift at most {budget['expected']:.2g} are expected by chance"
     allowed = f"with a budget of {budget['at_most']:g} in {budget['per']}"
@@ -180,21 +179,23 @@ def _paged(outcome: Outcome) -> None:
 
 @app.command()
 def check(
-    config: Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="Configuration (YAML).")],
     logs: Annotated[
         list[str] | None,
         typer.Argument(metavar="LOG", help="Files, folders, globs, -; or the folder of a replay.", show_default=False),
     ] = None,
+    config: ConfigPath = None,
 ) -> None:
     """Say all that is wrong with a configuration; of a LOG also which changes its rules would see, and how soon.
 
     Nothing is kept. Exit: 0 nothing is wrong, 2 something is, or too little is in the LOG to say anything.
     """
     from monitor.app import make_engine  # noqa: PLC0415
-    from monitor.config import load  # noqa: PLC0415
+    from monitor.config import Config, load  # noqa: PLC0415
 
+    if config is None and not logs:
+        stop(2, "nothing to check; give a configuration (-c FILE), or a LOG")
     with failures():
-        settings = load(config)
+        settings = Config() if config is None else load(config)
         if logs:
             from monitor import check_command, outlook  # noqa: PLC0415
 
@@ -203,7 +204,7 @@ def check(
             check_command.show(found)
         else:
             make_engine(settings)  # as a replay makes it, with the model that it would load
-    typer.echo(f"{config}: ok")
+    typer.echo(f"{config or 'the defaults'}: ok")
 
 
 @app.command()
@@ -230,7 +231,7 @@ def status(
     say(lines)
     columns = ("since", "rule", "state", "severity", "stream", "segment", "signals")
     rows = [(f"{since[:19]}Z", *named, few(signals.split(", "))) for *named, since, signals in live]
-    Console().print(table("live alerts" if live else "no live alerts", columns, rows))
+    standard_output().print(table("live alerts" if live else "no live alerts", columns, rows))
 
 
 def _acceptance(said: Acceptance) -> str:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from monitor.terminal import failures, few, opened, stop, store_in, table
+from monitor.terminal import failures, few, opened, standard_output, stop, store_in, table
 
 app = typer.Typer(
     name="positions",
@@ -27,7 +26,7 @@ def show(store: StorePath) -> None:
     """
     with closing(opened(store)) as source:
         rows = [(name, f"{at.offset:,}", at.identity) for name, at in sorted(source.positions().items())]
-    Console().print(table("positions" if rows else "no positions", ("partition", "next", "of"), rows))
+    standard_output().print(table("positions" if rows else "no positions", ("partition", "next", "of"), rows))
 
 
 @app.command("set")

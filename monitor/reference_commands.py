@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from monitor.terminal import failures, few, opened, progress, say, stop, store_in, table
+from monitor.terminal import failures, few, opened, progress, say, standard_output, stop, store_in, table
 
 if TYPE_CHECKING:
     from monitor.acceptance import Acceptance, Accepted
@@ -55,7 +55,7 @@ def build(
         temporary = out.with_name(out.name + ".part")
         temporary.write_bytes(built.data)
         temporary.replace(out)
-        _show(_read(out), Console())
+        _show(_read(out), standard_output())
     for notice in built.notices:
         say([f"note: {notice}"])
 
@@ -64,7 +64,7 @@ def build(
 def show(reference: Ref) -> None:
     """Say what a reference file holds. Exit: 0 said, 2 it cannot be used."""
     with failures():
-        _show(_read(reference), Console())
+        _show(_read(reference), standard_output())
 
 
 @app.command()
@@ -84,7 +84,7 @@ def diff(
     with failures():
         one, two = _read(before), _read(after)
     rows = compare(one, two)
-    console = Console()
+    console = standard_output()
     if one.id == two.id:
         console.print(f"both are {one.id}", highlight=False)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _FOLDED = {"stream", "segment", "scope", "signals", "unsteady in", "distances"}
 """Columns that may take more than one line."""
+
+
+_WIDE = 400
 
 
 @contextmanager
@@ -97,6 +101,12 @@ def _headway(pipeline: Pipeline, count: int, rate: float | None) -> str:
     parts += [] if rate is None else [f"{rate:,.0f}/s"]
     parts += [] if watermark is None else [f"up to {format_time(watermark)[:19]}Z"]
     return ", ".join([*parts, f"{live} alert{'' if live == 1 else 's'} live"])
+
+
+def standard_output() -> Console:
+    """Standard output. Where that is no terminal nothing is folded: a table is as wide as it is."""
+    found = Console()
+    return found if found.is_terminal or "COLUMNS" in os.environ else Console(width=_WIDE)
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:

@@ -540,6 +540,11 @@ def test_check_says_of_a_log_and_of_a_store_what_would_be_seen_and_keeps_nothing
         assert re.search(rf"(?m)^{row}$", text), row
 
 
+def test_check_wants_something_to_check(driftd: Run) -> None:
+    said = "driftd: nothing to check; give a configuration (-c FILE), or a LOG\n"
+    assert driftd("check") == Result(2, "", said)
+
+
 def test_check_says_what_a_signal_lacks(tmp_path: Path, driftd: Run) -> None:
     path, config = tmp_path / "log.jsonl", tmp_path / "driftd.yaml"
     path.write_bytes(b"\n".join(record(3 * number) for number in range(200)) + b"\n")
