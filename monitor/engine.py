@@ -110,6 +110,8 @@ class Engine:
     now: int | None = None
     """End of the last slice that was stepped over."""
     _written: set[tuple[str, str]] = field(default_factory=set)
+    _packed: tuple[int | None] | None = None
+    """At which `now` what changes with a step was packed last; None before."""
 
     def __post_init__(self) -> None:
         whole = {name: signal for name, signal in self.plan.signals.items() if not signal.sample}
@@ -477,11 +479,15 @@ class Engine:
         return [*new, *gone, *self._moving()]
 
     def _moving(self) -> list[Blob]:
-        """Packed state that changes with nearly every record or step."""
+        """Packed state that changes with nearly every record; and with that of a step, where there was one since."""
+        slices = Blob("engine", "slices", self.slices.dump())
+        if self._packed == (self.now,):
+            return [slices]
+        self._packed = (self.now,)
         rolling = [] if self.rolling is None else [Blob("engine", "rolling", self.rolling.dump(self.now))]
         return [
+            slices,
             *rolling,
-            Blob("engine", "slices", self.slices.dump()),
             Blob("engine", "time", msgspec.msgpack.encode(self.now)),
             Blob("engine", "spending", msgspec.msgpack.encode(self.spending)),
             Blob("engine", "appearances", self.appearances.dump()),

@@ -11,7 +11,7 @@ import pytest
 from monitor import pipeline as loop
 from monitor.app import make_engine, make_scorers
 from monitor.decoding import Native
-from monitor.model import Position, Raw, Reject
+from monitor.model import Checkpoint, Position, Raw, Reject
 from monitor.pipeline import Pipeline
 from monitor.store import Store
 from monitor.watermark import Admission
@@ -102,6 +102,27 @@ def test_positions_and_counts_are_committed_together(path: Path) -> None:
     assert list(dict.fromkeys(read for read, _ in seen)) == [30, 60, 90, 100]
     assert len(seen) > 5, "not only between batches: a batch may close many slices"
     assert all(read == offset for read, offset in seen)
+
+
+def test_what_changes_with_a_step_is_written_once_a_step(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is most of the state where there are many series, and a commit comes every other second."""
+    monkeypatch.setattr(loop, "COMMIT_SECONDS", 0)
+    written: list[set[str]] = []
+    steps: list[int] = []
+    commit = Store.commit
+
+    def look(store: Store, checkpoint: Checkpoint) -> None:
+        written.append({blob.key for blob in checkpoint.blobs if blob.table == "engine"})
+        commit(store, checkpoint)
+
+    monkeypatch.setattr(Store, "commit", look)
+    with closing(Store(path)) as store:
+        pipeline = make(Memory({"a": rows(0, 60)}), store, 4)
+        pipeline.on_step = lambda step: steps.append(step.at)
+        pipeline.run(close=True)
+    assert len(written) > 20
+    assert all("slices" in keys for keys in written)
+    assert 5 < sum("latest" in keys for keys in written) <= len(steps) + 2 < len(written)
 
 
 def test_many_rejects_make_a_commit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
