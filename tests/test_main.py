@@ -676,7 +676,7 @@ def test_help_and_version(driftd: Run) -> None:
         assert "Exit: 0" in done.out
 
 
-@pytest.mark.parametrize("arguments", [["replay", "x.jsonl"], ["check"], ["frobnicate"], ["status", "--loud", "x"]])
+@pytest.mark.parametrize("arguments", [["replay", "x.jsonl"], ["run"], ["frobnicate"], ["status", "--loud", "x"]])
 def test_wrong_usage(arguments: list[str], driftd: Run) -> None:
     done = driftd(*arguments)
     assert done.code == 2
