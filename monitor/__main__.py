@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monitor import __version__, positions_commands, reference_commands
-from monitor.terminal import failures, few, opened, printable, progress, say, standard_output, stop, store_in, table
+from monitor.terminal import (
+    configuration,
+    failures,
+    few,
+    opened,
+    printable,
+    progress,
+    say,
+    standard_output,
+    stop,
+    store_in,
+    table,
+)
 
 if TYPE_CHECKING:
     from monitor.acceptance import Acceptance
@@ -66,10 +78,9 @@ def replay(
     Exit: 0 nothing fired, 1 alerts fired, 2 bad usage or configuration, 3 failed, 130 interrupted.
     """
     from monitor import app as wiring  # noqa: PLC0415
-    from monitor.config import Config, load  # noqa: PLC0415
 
     with failures():
-        settings = Config() if config is None else load(config)
+        settings = configuration(config)
         try:
             with progress() as show:
                 outcome = wiring.replay(settings, out, logs or [], resume=resume, on_commit=show)
@@ -138,10 +149,9 @@ def backtest(
     from tempfile import TemporaryDirectory  # noqa: PLC0415
 
     from monitor import app as wiring  # noqa: PLC0415
-    from monitor.config import Config, load  # noqa: PLC0415
 
     with failures():
-        settings = Config() if config is None else load(config)
+        settings = configuration(config)
         with TemporaryDirectory(prefix="driftd-backtest-") as folder, progress() as show:
             outcome = wiring.replay(settings, Path(folder), logs, resume=False, on_commit=show)
         _paged(outcome)
@@ -190,12 +200,11 @@ def check(
     Nothing is kept. Exit: 0 nothing is wrong, 2 something is, or too little is in the LOG to say anything.
     """
     from monitor.app import make_engine  # noqa: PLC0415
-    from monitor.config import Config, load  # noqa: PLC0415
 
     if config is None and not logs:
         stop(2, "nothing to check; give a configuration (-c FILE), or a LOG")
     with failures():
-        settings = Config() if config is None else load(config)
+        settings = configuration(config)
         if logs:
             from monitor import check_command, outlook  # noqa: PLC0415
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -137,11 +137,10 @@ class Pipeline:
 
     def _look_for_partitions(self, source: LiveSource) -> None:
         """Place partitions that are new; those that are gone for sure leave the watermark."""
-        present, known = source.partitions(), self.admission.partitions
-        self._place([name for name in present if name not in known])
+        present = source.partitions()
+        self._place([name for name in present if name not in self.admission.partitions])
         if not source.trouble:
-            for name, partition in known.items():
-                known[name] = replace(partition, ended=name not in present)
+            self._part_from_others(present)
 
     def _wanted(self) -> list[str]:
         open_ones = [name for name, ended in self.source.partitions().items() if not ended]
@@ -153,11 +152,16 @@ class Pipeline:
         Partitions of an earlier run that are not among the present ones leave the watermark.
         """
         present = self.source.partitions()
-        for name, known in self.admission.partitions.items():
-            self.admission.partitions[name] = replace(known, ended=name not in present)
+        self._part_from_others(present)
         new = [name for name in present if name not in self.admission.partitions]
         self._note([f"{name} is empty" for name in new if present[name]])
         self._place(new)
+
+    def _part_from_others(self, present: Collection[str]) -> None:
+        """Known partitions hold the watermark if they are present, and no others do."""
+        for name, known in self.admission.partitions.items():
+            if known.ended == (name in present):
+                self.admission.partitions[name] = replace(known, ended=name not in present)
 
     def _place(self, new: Sequence[str]) -> None:
         if new:

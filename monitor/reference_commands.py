@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from monitor.terminal import failures, few, opened, progress, say, standard_output, stop, store_in, table
+from monitor.terminal import configuration, failures, few, opened, progress, say, standard_output, stop, store_in, table
 
 if TYPE_CHECKING:
     from monitor.acceptance import Acceptance, Accepted
@@ -43,10 +43,9 @@ def build(
     The same logs and configuration give the same file. Exit: 0 built, 2 bad usage or configuration, 3 failed.
     """
     from monitor import building  # noqa: PLC0415  `driftd --help` needs none of it
-    from monitor.config import Config, load  # noqa: PLC0415
 
     with failures():
-        settings = Config() if config is None else load(config)
+        settings = configuration(config)
         if out.exists():
             stop(2, f"{out} exists; give another --out")
         with progress() as show:

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from monitor.config import Config
     from monitor.pipeline import Pipeline
     from monitor.store import Store
 
@@ -42,6 +43,13 @@ def failures() -> Iterator[None]:
         stop(3, str(error))
     except OSError as error:
         stop(3, f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+
+
+def configuration(path: Path | None) -> Config:
+    """What is in a file, or without one the defaults. Raises ConfigError."""
+    from monitor.config import Config, load  # noqa: PLC0415
+
+    return Config() if path is None else load(path)
 
 
 def printable(text: str) -> str:

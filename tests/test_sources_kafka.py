@@ -172,6 +172,19 @@ def test_brokers_that_are_not_there_are_named_and_tried_again_ever_later(
     assert not [one for one in threading.enumerate() if one.name.startswith("kafka-io")], "a thread each try"
 
 
+@leaky
+@pytest.mark.parametrize("kind", ["KafkaAdminClient", "KafkaConsumer", "KafkaProducer"])
+def test_a_client_that_cannot_be_made_says_why_and_leaves_no_thread(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import kafka as library
+    from kafka.errors import KafkaTimeoutError
+
+    monkeypatch.setattr(kafka_client, "BOOTSTRAP_SECONDS", 0.2)
+    options = kafka_client.client_options(settings(brokers=["127.0.0.1:1"]))
+    with pytest.raises(KafkaTimeoutError, match=r"Unable to bootstrap.*ECONNREFUSED"):
+        kafka_client.connected(getattr(library, kind), **options)
+    assert not [one for one in threading.enumerate() if one.name.startswith("kafka-io")]
+
+
 def test_positions_are_copied_to_the_group(mock: Mock, opened: Opened) -> None:
     given = settings(brokers=mock.brokers, group="watchers")
     mock.send(given.topic, b"1", b"2")

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import hypothesis.strategies as st
 import msgspec
@@ -16,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from monitor.model import Alert, Blob, Checkpoint, Contribution, Position
 from monitor.store import Store, StoreSettings
+from tests.mortal import Mortal
 from tests.test_store import CHANGE, READING, REJECT
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -26,18 +26,8 @@ class DiedError(Exception):
     """What a crash in the middle of a commit is here."""
 
 
-class Mortal:
-    """A connection that breaks off before its `steps`-th statement; what it had begun is not committed."""
-
-    def __init__(self, connection: Any, steps: int) -> None:
-        self.connection, self.steps = connection, steps
-
-    def __getattr__(self, name: str) -> Any:
-        if name in {"execute", "executemany"}:
-            if self.steps == 0:
-                raise DiedError
-            self.steps -= 1
-        return getattr(self.connection, name)
+def die() -> None:
+    raise DiedError
 
 
 @dataclass
@@ -113,7 +103,7 @@ class Stores(RuleBasedStateMachine):
     def die_in_a_commit(self, made: Checkpoint, steps: int) -> None:
         """As the process would: what was written before is there, and nothing of this."""
         real = self.store._db
-        self.store._db = Mortal(real, steps)  # type: ignore[assignment]
+        self.store._db = Mortal(real, steps, die)  # type: ignore[assignment]
         try:
             self.store.commit(made)
         except DiedError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from monitor.model import Refused, Reject
 from monitor.sources import kafka_client
-from monitor.sources.kafka_client import KafkaSettings, client_options
+from monitor.sources.kafka_client import KafkaSettings, client_options, connected, create_no_topics
 
 if TYPE_CHECKING:
     from kafka import KafkaProducer
@@ -69,7 +69,8 @@ class DeadLetters:
         if self._producer is None:
             from kafka import KafkaProducer  # noqa: PLC0415
 
-            self._producer = KafkaProducer(
+            self._producer = connected(
+                KafkaProducer,
                 **client_options(self._settings, self._version),
                 acks="all",
                 enable_idempotence=False,
@@ -79,8 +80,7 @@ class DeadLetters:
                 delivery_timeout_ms=round(2000 * kafka_client.REQUEST_SECONDS),
                 allow_auto_create_topics=False,
             )
-            # kafka-python 3.0 does not pass the setting above on to what asks for metadata.
-            self._producer._metadata.config["allow_auto_create_topics"] = False  # noqa: SLF001
+            create_no_topics(self._producer._metadata)  # noqa: SLF001
         return self._producer
 
     def close(self) -> None:

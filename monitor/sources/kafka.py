@@ -14,14 +14,14 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from monitor.model import Position, Raw, Refused, Reject
 from monitor.sources import kafka_client
 from monitor.sources.dead_letters import DeadLetters
-from monitor.sources.kafka_client import KafkaSettings, client_options, heard
+from monitor.sources.kafka_client import KafkaSettings, client_options, connected, create_no_topics
 from monitor.sources.rejects import oversized
 
 if TYPE_CHECKING:
@@ -247,24 +247,11 @@ class Kafka:
 
     def _connect(self) -> None:
         from kafka import KafkaAdminClient, KafkaConsumer  # noqa: PLC0415
-        from kafka.errors import KafkaTimeoutError  # noqa: PLC0415
-        from kafka.net.compat import KafkaNetClient  # noqa: PLC0415
 
         common = client_options(self._settings, self._version)
-        made: list[KafkaNetClient] = []
-
-        def client(**options: Any) -> KafkaNetClient:
-            made.append(KafkaNetClient(**options))
-            return made[-1]
-
-        with heard() as said:
-            try:
-                self._admin = self._admin or KafkaAdminClient(**common, kafka_client=client)
-            except KafkaTimeoutError as error:
-                for one in made:
-                    one.close()  # an admin client that cannot be made leaves a thread and its sockets behind
-                raise KafkaTimeoutError("; ".join([str(error.args[0]), *dict.fromkeys(said)])) from None
-        self._consumer = KafkaConsumer(
+        self._admin = self._admin or connected(KafkaAdminClient, **common)
+        self._consumer = connected(
+            KafkaConsumer,
             **common,
             group_id=self._settings.group,
             enable_auto_commit=False,
@@ -274,8 +261,7 @@ class Kafka:
             allow_auto_create_topics=False,
             metadata_max_age_ms=max(round(1000 * self._refresh), 1000),
         )
-        # kafka-python 3.0 does not pass the setting above on to what asks for metadata.
-        self._consumer._cluster.config["allow_auto_create_topics"] = False  # noqa: SLF001
+        create_no_topics(self._consumer._cluster)  # noqa: SLF001
 
     def _fail(self, error: Exception) -> None:
         """Say what is wrong and wait before the next try, each time longer."""

@@ -5,20 +5,25 @@ from __future__ import annotations
 import logging
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import pydantic
 
 from monitor.decoding import Format
 from monitor.settings import Moment, Settings
 
+if TYPE_CHECKING:
+    from kafka.cluster import ClusterMetadata
+
 BOOTSTRAP_SECONDS = 5.0
 """How long one try to reach the brokers may take."""
 REQUEST_SECONDS = 10.0
 """How long the brokers may take to answer a question."""
+Topic = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+C = TypeVar("C")
 
 
 class KafkaSecurity(Settings):
@@ -58,7 +63,7 @@ class KafkaSettings(Settings):
     kind: Literal["kafka"]
     brokers: Annotated[tuple[str, ...], pydantic.AfterValidator(_with_ports)]
     """``host:port``, of one broker or more of the cluster."""
-    topic: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+    topic: Topic
     group: Annotated[str, pydantic.Field(min_length=1)] | None = None
     """Consumer group to which positions are copied after each commit, for tools that watch lag. Nobody joins it."""
     format: Format = "native"
@@ -66,7 +71,7 @@ class KafkaSettings(Settings):
     """Where to begin in a topic of which no position is stored."""
     lost: Literal["stop", "earliest", "latest"] = "stop"
     """Where to go on when what a stored position names is gone: deleted before it was read, or of an older topic."""
-    dead_letter: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")] | None = None
+    dead_letter: Topic | None = None
     """Topic for messages that are no records: the only place that gets them raw. It must be there. None: no topic."""
     max_record_bytes: pydantic.PositiveInt = 8 << 20
     security: KafkaSecurity = KafkaSecurity()
@@ -99,8 +104,38 @@ def client_options(settings: KafkaSettings, api_version: tuple[int, ...] | None 
     return options
 
 
+def connected(make: Callable[..., C], **options: Any) -> C:
+    """A client of the brokers, made with these options. Raises KafkaTimeoutError with why no connection came to be.
+
+    One that cannot be made leaves a thread and its sockets behind in kafka-python 3.0; they are closed.
+    """
+    from kafka.errors import KafkaTimeoutError  # noqa: PLC0415
+    from kafka.net.compat import KafkaNetClient  # noqa: PLC0415
+
+    made: list[KafkaNetClient] = []
+
+    def client(**given: Any) -> KafkaNetClient:
+        made.append(KafkaNetClient(**given))
+        return made[-1]
+
+    with _heard() as said:
+        try:
+            return make(**options, kafka_client=client)
+        except BaseException as error:
+            for one in made:
+                one.close()
+            if isinstance(error, KafkaTimeoutError):
+                raise KafkaTimeoutError("; ".join([str(error.args[0]), *dict.fromkeys(said)])) from None
+            raise
+
+
+def create_no_topics(cluster: ClusterMetadata) -> None:
+    """What `allow_auto_create_topics=False` is for: kafka-python 3.0 does not pass it on to what asks for metadata."""
+    cluster.config["allow_auto_create_topics"] = False
+
+
 @contextmanager
-def heard() -> Iterator[list[str]]:
+def _heard() -> Iterator[list[str]]:
     """Why connections failed, which kafka-python logs; its exceptions only say that there is none."""
     heard: list[str] = []
 

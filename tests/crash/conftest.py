@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.replay.logs import CENTURY, START, lines, make_log, shuffled
+
 ROOT = Path(__file__).parents[2]
 Ends = Callable[[Mapping[str, Any]], str]
 
@@ -28,3 +30,13 @@ def ends() -> Iterator[Ends]:
             return source.readline().strip()
 
         yield run
+
+
+def messages_of_a_log() -> list[bytes]:
+    """Records out of order within the lateness, one leap, and messages that are no records."""
+    rows = shuffled(make_log(11, 2_400, per_second=4), 11, 9_000)
+    messages = lines(rows)
+    messages.insert(1_000, json.dumps({**rows[0], "id": "leap", "ts": START + CENTURY}).encode())
+    for at in range(300, len(messages), 300):
+        messages.insert(at, b'{"id": "no time"}')
+    return messages

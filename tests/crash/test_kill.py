@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.crash.conftest import Ends
-from tests.replay.logs import CENTURY, START, Result, config, lines, make_log, replay, same, shuffled, spread
+from tests.crash.conftest import Ends, messages_of_a_log
+from tests.replay.logs import Result, config, replay, same, spread
 
 BATCH = 256
 
@@ -19,13 +19,7 @@ BATCH = 256
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Four files out of order within the lateness; one ends in a leap, one holds lines that are no records."""
-    rows = shuffled(make_log(11, 2_400, per_second=4), 11, 9_000)
-    messages = lines(rows)
-    messages.insert(1_000, json.dumps({**rows[0], "id": "leap", "ts": START + CENTURY}).encode())
-    for at in range(300, len(messages), 300):
-        messages.insert(at, b'{"id": "no time"}')
-    folder = tmp_path_factory.mktemp("logs")
-    return spread(folder, messages, 4, 3)
+    return spread(tmp_path_factory.mktemp("logs"), messages_of_a_log(), 4, 3)
 
 
 @pytest.fixture(scope="module")

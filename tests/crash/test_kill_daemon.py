@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -15,9 +14,9 @@ import pytest
 from confluent_kafka import Producer
 
 from monitor.store import Store
-from tests.crash.conftest import Ends
+from tests.crash.conftest import Ends, messages_of_a_log
 from tests.kafka_brokers import MOCK_VERSION, Mock, free_ports, made, needs_broker, real_broker
-from tests.replay.logs import CENTURY, START, config, lines, make_log, replay, shuffled, write
+from tests.replay.logs import config, replay, write
 
 NEVER = ("never", 0, 0)
 
@@ -34,16 +33,6 @@ class Topic:
     def job(self, store: Path, kill: Sequence[object]) -> Mapping[str, Any]:
         where = {"brokers": [self.brokers], "topic": self.topic, "version": self.version}
         return {"store": str(store), **where, "messages": len(self.messages), "batch": 256, "kill": kill}
-
-
-def messages_of_a_log() -> list[bytes]:
-    """Records out of order within the lateness, one leap, and messages that are no records."""
-    rows = shuffled(make_log(11, 2_400, per_second=4), 11, 9_000)
-    messages = lines(rows)
-    messages.insert(1_000, json.dumps({**rows[0], "id": "leap", "ts": START + CENTURY}).encode())
-    for at in range(300, len(messages), 300):
-        messages.insert(at, b'{"id": "no time"}')
-    return messages
 
 
 def produced(producer: Producer, topic: str, messages: Sequence[bytes], partitions: int) -> None:
@@ -139,6 +128,13 @@ def test_a_daemon_that_was_killed_goes_on_as_if_nothing_had_happened(
 ) -> None:
     jobs = [mocked.job(tmp_path / "driftd.db", kill) for kill in kills]
     assert law_of_kills(ends, jobs, expected) == len(kills)
+
+
+def test_a_daemon_that_was_killed_when_all_was_read_closes_what_was_left(
+    tmp_path: Path, ends: Ends, mocked: Topic, expected: dict[str, object]
+) -> None:
+    jobs = [{**mocked.job(tmp_path / "driftd.db", ("after", commit, 0)), "batch": 9_999} for commit in (60, 20)]
+    assert law_of_kills(ends, jobs, expected) == 2
 
 
 def test_the_law_of_kills_notices_positions_that_are_committed_without_the_state(
