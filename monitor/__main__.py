@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -124,17 +125,18 @@ def run(
 ) -> None:
     """Follow the sources of the configuration until it is stopped (SIGTERM, Ctrl-C), and go on from there next time.
 
+    SIGHUP reads the configuration again; one that is wrong is refused, and the old one stays.
     Exit: 0 stopped, 2 bad usage or configuration, 3 failed; at once and with 128 + its number on a second signal.
     """
     from monitor import daemon  # noqa: PLC0415
     from monitor.config import load  # noqa: PLC0415
     from monitor.logs import speak  # noqa: PLC0415
 
-    stop_asked = daemon.Stop()
-    with failures(), stop_asked.on_signals():
+    stop_asked, reload = daemon.Stop(), daemon.Reload(partial(load, config))
+    with failures(), stop_asked.on_signals(), reload.on_signal():
         settings = load(config)
         speak(settings.log)
-        daemon.run(settings, stop_asked)
+        daemon.run(settings, stop_asked, reload)
 
 
 @app.command()

@@ -19,14 +19,16 @@ from monitor.contracts import SampleScorer, Scorer, Source
 from monitor.decoding import Decoder, make_decoder
 from monitor.engine import Engine, Plan, Step
 from monitor.measuring import signals_of
-from monitor.model import AlertChange, Position, Raw, Reading, Reject, Signal
+from monitor.model import AlertChange, Position, Raw, Signal
 from monitor.pipeline import Pipeline
 from monitor.redaction import redact
 from monitor.reference_file import ReferenceFile, ReferenceFileError, misfits, unpack
+from monitor.rows import change_row, reading_row, reject_row
 from monitor.sampled import SampledSignals
 from monitor.scorers import SAMPLE_SCORERS, SCORERS, SampleScorerKind, ScorerKind, made
 from monitor.scorers.custom import Custom, custom_paths
 from monitor.scorers.encoder import ModelUnavailableError
+from monitor.scoring import Score, score
 from monitor.settings import format_duration, format_time
 from monitor.sources import SOURCES
 from monitor.sources.files import FilesSettings
@@ -53,10 +55,17 @@ class Outcome:
         return any(change.state == "firing" for change in self.changes)
 
 
-def make_engine(config: Config, scorers: Sequence[Scorer] | None = None) -> Engine:
-    """The engine of a configuration, without any state; `scorers` of all records, where they are made already."""
+def make_engine(config: Config, scorers: Sequence[Scorer] | None = None, score: Score = score) -> Engine:
+    """The engine of a configuration, without any state.
+
+    Parameters
+    ----------
+    scorers : of all records, where they are made already
+    score : what runs a scorer of samples
+
+    """
     scorers = make_scorers(config) if scorers is None else scorers
-    samples = SampledSignals(make_sample_scorers(config), keeps_text=config.content != "none")
+    samples = SampledSignals(make_sample_scorers(config), keeps_text=config.content != "none", score=score)
     signals = signals_of([*scorers, samples])
     plan = Plan(
         signals,
@@ -233,7 +242,7 @@ def resume_from_store(pipeline: Pipeline) -> None:
 
 def settings_text(config: Config) -> str:
     """What decides the results of a run, as a store remembers it; of the sources only how records are read."""
-    others = {"store": True, "log": True, "idle_after": True, "reference": {"path"}}
+    others = {"store": True, "log": True, "web": True, "idle_after": True, "reference": {"path"}}
     parts = config.model_dump(mode="json", by_alias=True, exclude=others)  # type: ignore[arg-type]  # a set within
     parts["sources"] = [{"format": source["format"]} for source in parts["sources"]]
     return json.dumps(parts)
@@ -357,29 +366,3 @@ def _replace(path: Path, pieces: Iterable[bytes]) -> None:
     with temporary.open("wb") as file:
         file.writelines(pieces)
     temporary.replace(path)
-
-
-def reading_row(reading: Reading) -> dict[str, Any]:
-    """A row of readings.jsonl."""
-    row = msgspec.structs.asdict(reading)
-    row["at"], row["window_start"] = format_time(reading.at), format_time(reading.window_start)
-    row["window"], row["changed_at"] = format_duration(reading.window), _time(reading.changed_at)
-    return row
-
-
-def change_row(change: AlertChange) -> dict[str, Any]:
-    """A row of alerts.jsonl."""
-    row = msgspec.structs.asdict(change)
-    row["at"], row["started_at"] = format_time(change.at), format_time(change.started_at)
-    row["window"] = None if change.window is None else format_duration(change.window)
-    row["changed_at"] = _time(change.changed_at)
-    return row
-
-
-def _time(at: int | None) -> str | None:
-    return None if at is None else format_time(at)
-
-
-def reject_row(reject: Reject) -> dict[str, Any]:
-    """A row of rejects.jsonl."""
-    return msgspec.structs.asdict(reject)

@@ -38,6 +38,7 @@ from monitor.sources import SourceSettings
 from monitor.sources.kafka_client import KafkaSettings
 from monitor.store import StoreSettings
 from monitor.watermark import TimeSettings
+from monitor.web import WebSettings
 from monitor.windows import SLICES, check_sizes
 
 LEAST_PHASES = 4
@@ -179,6 +180,8 @@ class Config(Settings):
     store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
     """How `run` speaks of itself."""
+    web: WebSettings | Literal[False] = WebSettings()
+    """What `run` serves over HTTP."""
 
     @pydantic.field_validator("sources")
     @classmethod

@@ -51,6 +51,11 @@ class LiveSource(Source, Protocol):
     """A source that goes on: none of its partitions ends, and new ones may come."""
 
     @property
+    def name(self) -> str:
+        """Its kind and what it reads, for people."""
+        ...
+
+    @property
     def trouble(self) -> str:
         """Why nothing can be read now, in a sentence; '' where it can. It is no reason to raise."""
         ...
@@ -60,6 +65,10 @@ class LiveSource(Source, Protocol):
 
         A partition that cannot be asked, or has not been read to its end, MUST NOT be among them.
         """
+        ...
+
+    def lag(self) -> Mapping[str, int]:
+        """Messages that are there and `poll` has not given yet, by partition; a partition is left out if unknown."""
         ...
 
     def set_aside(self, refused: Sequence[Refused]) -> Sequence[Reject] | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -14,26 +16,34 @@ from types import FrameType
 from typing import Any
 
 from monitor import __version__
-from monitor.app import UsageError, make_engine, make_scorers, open_store, resume_from_store
-from monitor.config import Config
+from monitor.app import UsageError, make_engine, make_scorers, open_store, resume_from_store, settings_text
+from monitor.config import Config, ConfigError
 from monitor.contracts import LiveSource
 from monitor.decoding import Decoder, make_decoder
 from monitor.decoding.several import EachItsOwn
 from monitor.engine import Step
 from monitor.idleness import Idleness
 from monitor.logs import tell
+from monitor.metrics import Metrics
 from monitor.pipeline import Pipeline
 from monitor.scorers.custom import custom_paths
 from monitor.settings import format_time
+from monitor.snapshot import snapshot
 from monitor.sources import SOURCES
 from monitor.sources.several import Several
-from monitor.store import StoreSettings, StoreUnwritableError
+from monitor.store import StoreError, StoreSettings, StoreUnwritableError
 from monitor.watermark import Admission
+from monitor.web import SERIES
+from monitor.web.desk import STALLED_SECONDS, Asked, Desk, drained
+from monitor.web.server import ListenError, served
+from monitor.web.tokens import TokensError
 
 DRAIN_SECONDS = 25.0
 """How long the end may take after the first signal; an orchestrator kills after 30."""
 UPKEEP_SECONDS = 60.0
 """Time between two looks for what the store may forget."""
+WATCH_SECONDS = 15.0
+"""Time between two looks whether the loop lives."""
 _LOOKS = (1.0, 30.0)
 """Least and longest time, in seconds, between two looks for new partitions."""
 
@@ -69,15 +79,90 @@ class Stop:
                 signal.signal(number, handler)
 
 
-def run(config: Config, stopped: Callable[[], bool]) -> None:
-    """Follow the sources of a configuration until told to stop. Raises UsageError and StoreError."""
+class Reload:
+    """Asked to read the configuration again, by a signal or over HTTP."""
+
+    def __init__(self, read: Callable[[], Config]) -> None:
+        self._read, self._asked = read, threading.Event()
+        self.accepted: Config | None = None
+        """What the daemon is to begin anew with."""
+
+    def ask(self, *_: object) -> None:
+        """Read it again; what handles a signal."""
+        self._asked.set()
+
+    @contextmanager
+    def on_signal(self) -> Iterator[None]:
+        before = signal.signal(signal.SIGHUP, self.ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+    def look(self, desk: Desk, config: Config) -> None:
+        """Read it again where that was asked for, and say so; what is refused leaves `config` in use."""
+        waiting = drained(desk.reloads)
+        if not waiting and not self._asked.is_set():
+            return
+        self._asked.clear()
+        try:
+            new = self._read()
+            check_change(config, new)
+        except (ConfigError, UsageError) as error:
+            tell(logging.ERROR, f"the configuration was read again and is refused, the old one stays: {error}")
+            desk.metrics.reloaded(successful=False, at=time.time())
+            for answer in waiting:
+                answer.set_exception(ValueError(str(error)))
+            return
+        tell(logging.INFO, "the configuration was read again")
+        self.accepted = new
+        for answer in waiting:
+            answer.set_result("read again, and in use from now on")
+
+
+def check_change(config: Config, new: Config) -> None:
+    """Raises UsageError where what was found with one configuration cannot be gone on with under another."""
+    if settings_text(config) != settings_text(new):
+        raise UsageError("what decides has changed; a store belongs to the configuration that it was made with")
+
+
+def run(config: Config, stopped: Callable[[], bool], reload: Reload | None = None) -> None:
+    """Follow the sources of a configuration until told to stop. Raises UsageError and StoreError.
+
+    With `reload` another configuration may take over; one that cannot be begun with gives way to the one before.
+    """
+    before: Config | None = None
+    while True:
+        try:
+            _run(config, stopped, reload)
+        except (UsageError, StoreError) as error:
+            if before is None:
+                raise
+            tell(logging.ERROR, f"the new configuration cannot be begun with, the old one is in use again: {error}")
+            config, before = before, None
+            continue
+        if reload is None or reload.accepted is None or stopped():
+            break
+        config, before, reload.accepted = reload.accepted, config, None
+
+
+def _run(config: Config, stopped: Callable[[], bool], reload: Reload | None) -> None:
+    """Until told to stop, or another configuration was accepted."""
     with ExitStack() as stack:
+        metrics = Metrics(config.web.series if config.web else SERIES)
+        desk = Desk(config.store.path, metrics)
         source = open_sources(config)
         stack.callback(source.close)
-        engine = make_engine(config, scorers := make_scorers(config))
+        if config.web:  # before models are loaded, so that a start can be watched
+            try:
+                stack.enter_context(served(config.web, desk))
+            except (TokensError, ListenError) as error:
+                raise UsageError(str(error)) from None
+        engine = make_engine(config, scorers := make_scorers(config), metrics.score)
         store = open_store(config.store.path, config, engine)
         stack.callback(store.close)
-        journal = _Journal(source)
+        upkeep = _Upkeep(config.store)
+        journal = _Journal(source, desk, upkeep)
         pipeline = Pipeline(
             source,
             decoders_of(config, source),
@@ -85,15 +170,57 @@ def run(config: Config, stopped: Callable[[], bool]) -> None:
             engine,
             Admission(config.times()),
             store,
-            _Upkeep(config.store),
+            on_commit=journal.committed,
             on_step=journal.stepped,
             on_beat=journal.look,
             excerpts=config.content != "none",
+            score=metrics.score,
         )
         resume_from_store(pipeline)
         journal.begin(pipeline, config)
-        pipeline.follow(source, Idleness(config.idle_after / 1000), stopped)
+        stack.enter_context(side_jobs(upkeep, desk))
+
+        def over() -> bool:
+            if reload is not None:
+                reload.look(desk, config)
+            return stopped() or (reload is not None and reload.accepted is not None)
+
+        pipeline.follow(source, Idleness(config.idle_after / 1000), over)
+        desk.phase = "stopping"
         tell(logging.INFO, "stopped", records=sum(pipeline.fates().values()))
+
+
+@contextmanager
+def side_jobs(upkeep: _Upkeep, desk: Desk) -> Iterator[None]:
+    """What is done now and then beside the loop."""
+    from apscheduler.schedulers.background import BackgroundScheduler  # noqa: PLC0415
+
+    # Late jobs are run late, which the library would leave out.
+    jobs = BackgroundScheduler(
+        timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+    )
+    jobs.add_job(upkeep.due.set, "interval", seconds=UPKEEP_SECONDS)
+    jobs.add_job(_Watch(desk), "interval", seconds=WATCH_SECONDS)
+    jobs.start()
+    try:
+        yield
+    finally:
+        jobs.shutdown()
+
+
+class _Watch:
+    """Says so where the loop gives no sign of life, and where it is."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk, self._told, self._loop = desk, False, threading.get_ident()
+
+    def __call__(self) -> None:
+        stalled = self._desk.silent_seconds > STALLED_SECONDS
+        if stalled and not self._told:
+            frame = sys._current_frames().get(self._loop)  # noqa: SLF001  there is no other way
+            where = "" if frame is None else "".join(traceback.format_stack(frame, limit=5))
+            tell(logging.ERROR, "the loop gives no sign of life", seconds=round(self._desk.silent_seconds), at=where)
+        self._told = stalled
 
 
 def open_sources(config: Config) -> Several:
@@ -117,25 +244,28 @@ def decoders_of(config: Config, source: Several) -> Callable[[], Decoder]:
 
 
 class _Upkeep:
-    """Lets the store forget what is old, now and then."""
+    """Lets the store forget what is old, after a commit, where that is due."""
 
     def __init__(self, settings: StoreSettings) -> None:
-        self._settings, self._next = settings, 0.0
+        self._settings, self.due = settings, threading.Event()
+        self.due.set()
 
     def __call__(self, pipeline: Pipeline) -> None:
         watermark = pipeline.admission.watermark
-        if time.monotonic() < self._next or watermark is None:
+        if not self.due.is_set() or watermark is None:
             return
-        self._next = time.monotonic() + UPKEEP_SECONDS
+        self.due.clear()
         with suppress(StoreUnwritableError):  # the next commit says so
             pipeline.store.prune(watermark - self._settings.keep, self._settings)
 
 
 class _Journal:
-    """Tells in the log what happens to a pipeline."""
+    """Tells in the log, at the desk and in metrics what happens to a pipeline."""
 
-    def __init__(self, source: LiveSource) -> None:
-        self._source, self._trouble, self._told = source, "", 0
+    def __init__(self, source: Several, desk: Desk, upkeep: _Upkeep) -> None:
+        self._source, self._desk, self._upkeep, self._trouble, self._told = source, desk, upkeep, "", 0
+        self._kept: list[Asked] = []
+        """Asked for, and not committed yet."""
 
     def begin(self, pipeline: Pipeline, config: Config) -> None:
         self._told = len(pipeline.notices)
@@ -143,8 +273,17 @@ class _Journal:
         state = {"store": config.store.path, "records": sum(pipeline.fates().values())}
         upto = None if watermark is None else format_time(watermark)
         tell(logging.INFO, "started", version=__version__, watermark=upto, **state)
+        self._show(pipeline, None)
+        self._desk.phase = "running"
+
+    def _show(self, pipeline: Pipeline, committed: float | None) -> None:
+        """Let others see what the store holds now."""
+        now = snapshot(pipeline.engine, pipeline.fates(), pipeline.admission.watermark, committed)
+        self._desk.snapshot = now
+        self._desk.metrics.show(now, pipeline.store.megabytes * 2**20)
 
     def look(self, pipeline: Pipeline) -> None:
+        """A round of the loop."""
         for notice in pipeline.notices[self._told :]:
             tell(logging.WARNING, notice)
         self._told = len(pipeline.notices)
@@ -152,9 +291,33 @@ class _Journal:
         if trouble != self._trouble:
             tell(*(logging.WARNING, trouble) if trouble else (logging.INFO, "all is well again"))
             self._trouble = trouble
+        self._desk.beat()
+        self._desk.blocked = bool(pipeline.trouble)
+        self._desk.metrics.blocked(bool(pipeline.trouble))
+        self._attend(pipeline)
 
-    @staticmethod
-    def stepped(step: Step) -> None:
+    def _attend(self, pipeline: Pipeline) -> None:
+        """Show how far behind the sources are, and take what was asked; a round may take long, so not only then."""
+        self._desk.metrics.sources(self._source.lag(), self._source.troubles())
+        for asked in self._desk.asked():
+            pipeline.record(asked.action, asked.event)
+            self._kept.append(asked)
+
+    def committed(self, pipeline: Pipeline) -> None:
+        """A commit was written."""
+        self._desk.beat()
+        self._show(pipeline, time.time())
+        self._desk.metrics.committed(pipeline.commit_seconds)
+        for asked in self._kept:
+            asked.kept.set_result(None)
+        self._kept = []
+        self._attend(pipeline)
+        self._upkeep(pipeline)
+
+    def stepped(self, step: Step) -> None:
+        """Event time moved on."""
+        self._desk.beat()
+        self._desk.metrics.stepped(step)
         for change in step.changes:
             fields: dict[str, Any] = {"rule": change.rule, "stream": change.stream, "segment": change.segment}
             told = {"at": format_time(change.at), "reason": change.reason, "severity": change.severity}

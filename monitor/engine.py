@@ -104,6 +104,8 @@ class Engine:
     spending: Spending = field(default_factory=Spending)
     latest: dict[tuple[int, Key, str], Reading] = field(default_factory=dict)
     """Window size, series and the baseline of an arm -> what was read last."""
+    described: dict[tuple[int, Key], Mapping[str, float | None]] = field(default_factory=dict)
+    """Window size and series -> distances of the last reading that was due since this process began."""
     levels: dict[tuple[str, int, Scope, str], Level] = field(default_factory=dict)
     alerts: dict[AlertKey, Alert] = field(default_factory=dict)
     appearances: Appearances = field(default_factory=Appearances)
@@ -312,7 +314,8 @@ class Engine:
                 found.append(reading)
                 continue
             key = key_of(reading.scope, reading.signal)
-            more = msgspec.structs.replace(told.get(key, reading), distances=distances.get(key, {}))
+            self.described[size, key] = distances.get(key, {})
+            more = msgspec.structs.replace(told.get(key, reading), distances=self.described[size, key])
             found.append(with_trend(more, trends.get(key)))
         return found
 

@@ -18,7 +18,7 @@ from monitor.model import Categories, Column, Flags, Hashes, Records, Scored, Si
 from monitor.sampled import SampledSignals
 from monitor.sampling import Redact
 from monitor.scorers.columns import categories, exchanges
-from monitor.scoring import score
+from monitor.scoring import Score, score
 
 UNKNOWN = "unknown"
 """Stream of exchanges that do not say which they belong to."""
@@ -33,6 +33,7 @@ def measure(
     *,
     redact: Redact,
     sampling: bool = False,
+    score: Score = score,
 ) -> list[Scored]:
     """Score batches of several partitions together, and give each back on its own.
 
@@ -41,11 +42,12 @@ def measure(
     stream, segments : fields or labels that name the stream and the segments of a record
     redact : what the names of categories pass through; those of streams and segments are the owner's own
     sampling : whether signals are measured on a sample, so that what was said goes along
+    score : what runs a scorer over a batch
 
     """
     if not batches:
         return []
-    together = _measure(_joined(batches), scorers, stream, segments, sampling=sampling)
+    together = _measure(_joined(batches), scorers, stream, segments, score, sampling=sampling)
     together = replace(
         together, values={name: _fit_to_keep(column, redact) for name, column in together.values.items()}
     )
@@ -88,7 +90,7 @@ def _joined(batches: Sequence[Records]) -> Records:
 
 
 def _measure(
-    records: Records, scorers: Sequence[Scorer], stream: str, segments: Sequence[str], *, sampling: bool
+    records: Records, scorers: Sequence[Scorer], stream: str, segments: Sequence[str], score: Score, *, sampling: bool
 ) -> Scored:
     values: dict[str, Column] = {}
     remarks: dict[str, Flags] = {}

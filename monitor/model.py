@@ -527,6 +527,28 @@ class AlertChange(msgspec.Struct, frozen=True):
         return AlertKey(self.rule, self.stream, self.segment)
 
 
+class Event(msgspec.Struct, frozen=True):
+    """Something that the owner says has happened: a deployment, another prompt, a campaign."""
+
+    at: int
+    kind: str
+    title: str
+    by: str
+    """Who said so: the name of a token, or `anybody` where none is asked for."""
+    stream: str | None = None
+    text: str | None = None
+
+
+class Action(msgspec.Struct, frozen=True):
+    """What somebody did to a running daemon, for the record."""
+
+    at: int
+    """By the clock, where an event's is in event time."""
+    who: str
+    what: str
+    detail: str
+
+
 class Blob(NamedTuple):
     """A packed piece of state under its own key; `data` None removes it."""
 
@@ -561,3 +583,5 @@ class Checkpoint:
     """New sentences for the owner: what was ignored, or could not be judged."""
     meta: Mapping[str, str]
     """Small facts shown by `driftd status`: watermark, budget."""
+    events: Sequence[Event] = ()
+    actions: Sequence[Action] = ()

@@ -19,9 +19,11 @@ from monitor.feedback import Joins
 from monitor.idleness import Idleness
 from monitor.measuring import measure
 from monitor.model import (
+    Action,
     AlertChange,
     Blob,
     Checkpoint,
+    Event,
     Position,
     Raw,
     Reading,
@@ -32,6 +34,7 @@ from monitor.model import (
     concatenate,
 )
 from monitor.sampling import redacted, redacted_begin
+from monitor.scoring import Score, score
 from monitor.settings import format_time
 from monitor.store import Store, StoreUnwritableError
 from monitor.watermark import FOLLOWERS, Admission, PartitionTime
@@ -79,6 +82,10 @@ class Pipeline:
     batch: int = BATCH
     excerpts: bool = True
     """Whether rejects keep how their message began, redacted."""
+    score: Score = score
+    """What runs a scorer over a batch."""
+    commit_seconds: float = 0.0
+    """Wall-clock time that the last commit took to write."""
     _generated: int = 0
     """Records of earlier runs that had no id."""
     _decoder: Decoder = field(init=False)
@@ -213,7 +220,10 @@ class Pipeline:
 
     def _measure(self, batches: Sequence[Records]) -> list[Scored]:
         plan, sampling = self.engine.plan.streams, bool(self.engine.samples.scorers)
-        return measure(batches, self.scorers, plan.by, plan.segments, sampling=sampling, redact=self.engine.redact)
+        redact = self.engine.redact
+        return measure(
+            batches, self.scorers, plan.by, plan.segments, sampling=sampling, redact=redact, score=self.score
+        )
 
     def _admit(
         self, partition: str, scored: Scored | None, *, ended: bool = False, idle: bool = False
@@ -297,6 +307,17 @@ class Pipeline:
         self.notices += said
         self._pending.notices += said
 
+    def record(self, action: Action, event: Event | None = None) -> None:
+        """Keep with the next commit what somebody did, and what they said has happened, redacted."""
+        redact = self.engine.redact
+        (detail,) = redact([action.detail])
+        self._pending.actions.append(msgspec.structs.replace(action, detail=str(detail)))
+        if event is not None:
+            title, text = redact([event.title, event.text or ""])
+            self._pending.events.append(
+                msgspec.structs.replace(event, title=str(title), text=None if event.text is None else str(text))
+            )
+
     # ---- state ------------------------------------------------------------------------------------------------------
 
     def _commit_if_due(self) -> None:
@@ -341,6 +362,8 @@ class Pipeline:
                 alerts=list(self.engine.alerts.values()),
                 rejects=self._pending.rejects,
                 notices=self._pending.notices,
+                events=self._pending.events,
+                actions=self._pending.actions,
                 meta={
                     "watermark": "" if watermark is None else format_time(watermark),
                     "generated_ids": str(self._generated + self._decoder.generated_ids),
@@ -359,6 +382,7 @@ class Pipeline:
         made then, since state is packed once.
         """
         while True:
+            begun = time.monotonic()
             try:
                 self.store.commit(checkpoint)
             except StoreUnwritableError as error:
@@ -368,7 +392,7 @@ class Pipeline:
                     raise
                 time.sleep(RETRY_SECONDS)
             else:
-                self.trouble = ""
+                self.trouble, self.commit_seconds = "", time.monotonic() - begun
                 return
 
     def _note_what_the_decoder_saw(self, *, last: bool = False) -> None:
@@ -425,3 +449,5 @@ class _Pending:
     refused: list[Refused] = field(default_factory=list)
     """Of a live source, which may have a place for them."""
     notices: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)

@@ -16,7 +16,7 @@ from monitor.clusters import Codebooks, derived
 from monitor.contracts import SampleScorer
 from monitor.model import Column, HalfVectors, Scope, Signal, Transcripts
 from monitor.sampling import Measures, Sample
-from monitor.scoring import count_remarks, score
+from monitor.scoring import Score, count_remarks, score
 from monitor.summaries import AnySummary, summarise
 from monitor.windows import Contents, Slice, scope_order
 
@@ -28,6 +28,8 @@ class SampledSignals:
     scorers: Sequence[SampleScorer] = ()
     keeps_text: bool = True
     """Whether closed slices keep the (redacted) text of their samples."""
+    score: Score = score
+    """What runs a scorer over a sample."""
     clusters: Codebooks = field(default_factory=Codebooks)
 
     @property
@@ -58,7 +60,7 @@ class SampledSignals:
     def _columns(self, transcripts: Transcripts, remarks: Counter[str]) -> dict[str, Column]:
         columns: dict[str, Column] = {}
         for scorer in self.scorers:
-            scores = score(scorer, transcripts)
+            scores = self.score(scorer, transcripts)
             columns |= scores.columns
             remarks.update(count_remarks(scores.remarks))
         return columns

@@ -20,6 +20,8 @@ class Batch(Protocol):
 
 
 B_contra = TypeVar("B_contra", bound=Batch, contravariant=True)
+RAISED = "_raised"
+"""How the remark ends on records on which a scorer raised."""
 
 
 class BatchScorer(Protocol[B_contra]):
@@ -29,6 +31,17 @@ class BatchScorer(Protocol[B_contra]):
     def signals(self) -> Sequence[Signal]: ...
 
     def score(self, batch: B_contra, /) -> Scores: ...
+
+
+class Score(Protocol):
+    """Runs a scorer over a batch: `score`, or what measures it as well."""
+
+    def __call__(self, scorer: BatchScorer[B_contra], batch: B_contra, /) -> Scores: ...
+
+
+def scorer_name(scorer: object) -> str:
+    """What a scorer is called in remarks and metrics."""
+    return type(scorer).__name__.lower()
 
 
 def score(scorer: BatchScorer[B_contra], batch: B_contra) -> Scores:
@@ -41,7 +54,7 @@ def score(scorer: BatchScorer[B_contra], batch: B_contra) -> Scores:
     except Exception:  # noqa: BLE001  whatever a model or a library raises
         n = len(batch)
         if n <= 1:
-            name = f"{type(scorer).__name__.lower()}_raised"
+            name = scorer_name(scorer) + RAISED
             return Scores({signal.name: _nothing(signal, n) for signal in scorer.signals}, {name: np.ones(n, np.bool_)})
     halves = [np.arange(n // 2), np.arange(n // 2, n)]
     parts = [score(scorer, batch.take(rows)) for rows in halves]

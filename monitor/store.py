@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, TypeVar
+from typing import IO, Annotated, Any, Generic, TypeVar
 
 import msgspec
 import pydantic
 
-from monitor.model import Alert, AlertChange, Blob, Checkpoint, Position, Reading, Reject
+from monitor.model import Action, Alert, AlertChange, Blob, Checkpoint, Event, Position, Reading, Reject
 from monitor.settings import DAY, Duration, Settings, format_time
 
 _FIRST = """
@@ -37,7 +38,14 @@ create table alert (rule text not null, stream text not null, segment text not n
   severity text not null, started_at integer not null, signals text not null, primary key (rule, stream, segment));
 """
 
-_MIGRATIONS = (_FIRST,)
+_EVENTS = """
+create table event (id integer primary key, at integer not null, kind text not null, title text not null,
+  by text not null, stream text, text text);
+create table audit (id integer primary key, at integer not null, who text not null, what text not null,
+  detail text not null);
+"""
+
+_MIGRATIONS = (_FIRST, _EVENTS)
 """The statements that bring a file from the version that is their place here to the next. None of them ever changes."""
 VERSION = len(_MIGRATIONS)
 """Version of the schema."""
@@ -65,6 +73,59 @@ class StoreSettings(Settings):
     """How many refused messages are kept, the newest."""
     megabytes: Annotated[int, pydantic.Field(ge=16)] = 4096
     """How large the file may grow by readings and changes of alerts; the oldest go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows are wanted; None: all."""
+
+    stream: str | None = None
+    segment: str | None = None
+    """`label=value`; '' for whole streams."""
+    signal: str | None = None
+    begin: int | None = None
+    """Event time, inclusive; `end` is not."""
+    end: int | None = None
+
+    def terms(self) -> Iterator[tuple[str, str, object]]:
+        """Column, operator and value of each condition."""
+        if self.segment is not None:
+            yield "segment", "is", self.segment or None
+        for column, operator, value in (
+            ("stream", "=", self.stream),
+            ("signal", "=", self.signal),
+            ("at", ">=", self.begin),
+            ("at", "<", self.end),
+        ):
+            if value is not None:
+                yield column, operator, value
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A table that can be asked for page by page."""
+
+    table: str
+    row: str
+    columns: frozenset[str]
+    """Those that can be asked by."""
+    of: Callable[[Sequence[Any]], T]
+    """The row's values as what they are."""
+
+
+READINGS = Page(
+    "reading",
+    "row",
+    frozenset({"at", "stream", "segment", "signal"}),
+    lambda row: msgspec.msgpack.decode(row[0], type=Reading),
+)
+CHANGES = Page(
+    "change",
+    "row",
+    frozenset({"at", "stream", "segment"}),
+    lambda row: msgspec.msgpack.decode(row[0], type=AlertChange),
+)
+EVENTS = Page("event", "at, kind, title, by, stream, text", frozenset({"at", "stream"}), lambda row: Event(*row))
 
 
 class StoreError(Exception):
@@ -127,7 +188,8 @@ class Store:
         """Write all of a checkpoint, or nothing. Raises StoreUnwritableError where the disk will not have it.
 
         1. Begin, taking the write lock. 2. Positions. 3. Packed state. 4. Counts and facts. 5. Readings, changes of
-        alerts, rejects and notices, appended. 6. The alerts that are live now, replaced. 7. Commit, synced to disk.
+        alerts, rejects, notices, events and who did what, appended. 6. The alerts that are live now, replaced.
+        7. Commit, synced to disk.
         """
         with self._transaction() as db:
             db.executemany(
@@ -165,6 +227,14 @@ class Store:
             [msgspec.structs.astuple(reject) for reject in checkpoint.rejects],
         )
         self._db.executemany("insert into notice (text) values (?)", [(text,) for text in checkpoint.notices])
+        self._db.executemany(
+            "insert into event (at, kind, title, by, stream, text) values (?, ?, ?, ?, ?, ?)",
+            [msgspec.structs.astuple(event) for event in checkpoint.events],
+        )
+        self._db.executemany(
+            "insert into audit (at, who, what, detail) values (?, ?, ?, ?)",
+            [msgspec.structs.astuple(action) for action in checkpoint.actions],
+        )
 
     def prune(self, before: int, settings: StoreSettings) -> None:
         """Forget what is too old or too much.
@@ -278,6 +348,27 @@ class Store:
 
     def changes(self) -> Iterator[AlertChange]:
         return self._rows("select row from change order by id", AlertChange)
+
+    def page(self, what: Page[T], wanted: Wanted, after: int, limit: int) -> list[tuple[int, T]]:
+        """Readings, changes of alerts or events that are wanted, in the order of their ids, each with its id.
+
+        Parameters
+        ----------
+        after : ids up to it are left out
+        limit : rows at most
+
+        """
+        terms, of = ["id > ?"], list[object]([after])
+        for column, operator, value in wanted.terms():
+            if column in what.columns:
+                terms.append(f"{column} {operator} ?")
+                of.append(value)
+        query = f"select id, {what.row} from {what.table} where {' and '.join(terms)} order by id limit ?"  # noqa: S608  fixed names
+        return [(row[0], what.of(row[1:])) for row in self._db.execute(query, [*of, limit])]
+
+    def actions(self) -> list[Action]:
+        """What was done to the daemon, in order."""
+        return [Action(*row) for row in self._db.execute("select at, who, what, detail from audit order by id")]
 
     def _rows(self, query: str, kind: type[T], *of: object) -> Iterator[T]:
         decoder = msgspec.msgpack.Decoder(kind)

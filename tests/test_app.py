@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from monitor.app import Outcome, UsageError, change_row, make_engine, make_scorers, reading_row, reject_row, replay
+from monitor.app import Outcome, UsageError, make_engine, make_scorers, replay
 from monitor.config import Config, parse
 from monitor.engine import Step
 from monitor.model import AlertChange, Reading, Reject
 from monitor.pipeline import Pipeline
+from monitor.rows import change_row, reading_row, reject_row
 
 START = 1_793_577_600_000  # 2026-11-02T00:00:00Z
 CHANGE = AlertChange(START, "A", "firing", "drift", "warning", "bot", None, ["cost"], 300_000, 1.0, 0.5, START, "cost")

@@ -6,29 +6,35 @@ import json
 import logging
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
 from monitor import daemon, logs
 from monitor.__main__ import app
 from monitor.app import UsageError
-from monitor.config import Config, parse
+from monitor.config import Config, load, parse
 from monitor.logs import LogSettings, speak, tell
+from monitor.metrics import Metrics
 from monitor.model import Position, Raw, Refused, Reject
 from monitor.sources import SOURCES
 from monitor.sources.kafka import Kafka
 from monitor.sources.several import Several
 from monitor.store import Store, read_only
-from tests.kafka_brokers import MOCK_VERSION, Mock
+from monitor.web.desk import STALLED_SECONDS, Desk
+from tests.kafka_brokers import MOCK_VERSION, Mock, free_ports
 from tests.replay.logs import few_signals, lines, make_log
 
 WRITTEN = "my card is 4111 1111 1111 1111"
@@ -42,6 +48,8 @@ def mock() -> Mock:
 def settings(mock: Mock, topic: str, store: Path, more: str = "") -> Config:
     source = f"{{kind: kafka, brokers: {mock.brokers}, topic: {topic}}}"
     text = f"sources: [{source}]\nwindows: [1m]\nreference: {{size: 6m}}\nstore: {{path: {store}}}\n{more}"
+    if "web:" not in more:
+        text += "\nweb: false"
     return parse(text, "driftd.yaml")
 
 
@@ -98,7 +106,7 @@ def test_sources_of_several_formats_are_one_stream_of_time(mock: Mock, tmp_path:
     mock.send("other", *lines(other))
     where, fields = f"kind: kafka, brokers: {mock.brokers}", "{id: $.no, ts: $.when, model: $.name}"
     sources = f"[{{{where}, topic: native}}, {{{where}, topic: other, format: {fields}}}]"
-    config = parse(f"sources: {sources}\nstore: {{path: {tmp_path / 'driftd.db'}}}", "driftd.yaml")
+    config = parse(f"sources: {sources}\nweb: false\nstore: {{path: {tmp_path / 'driftd.db'}}}", "driftd.yaml")
     run_until(config, len(make_log(1, 100)) + len(other))
     with closing(Store(config.store.path)) as store:
         assert set(store.positions()) == {"native-0", "other-0"}
@@ -172,7 +180,8 @@ def running(tmp_path: Path) -> Iterator[Process]:
     source = "{kind: kafka, brokers: ['127.0.0.1:1'], topic: t}"
     path = tmp_path / "driftd.db"
     file.write_text(
-        f"sources: [{source}]\nstore: {{path: {path}}}\nlog: {{format: json}}\nsignals: {{embedding: false}}"
+        f"sources: [{source}]\nstore: {{path: {path}}}\nlog: {{format: json}}\nsignals: {{embedding: false}}\n"
+        "web: {listen: '127.0.0.1:0'}"
     )
     command = [sys.executable, "-m", "monitor", "run", "-c", str(file)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -204,6 +213,146 @@ def test_an_end_that_takes_too_long_is_cut_short() -> None:
     began = time.monotonic()
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 3
     assert time.monotonic() - began < 25
+
+
+# ---- beside the loop ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def served(config: Config, reload: daemon.Reload | None = None) -> Iterator[Callable[..., httpx.Response]]:
+    """A daemon in a thread; gives what asks it."""
+    stop, failed = threading.Event(), list[BaseException]()
+
+    def run() -> None:
+        try:
+            with few_signals():
+                daemon.run(config, stop.is_set, reload)
+        except BaseException as error:  # noqa: BLE001  it is raised below
+            failed.append(error)
+
+    def ask(path: str, method: str = "GET", **more: Any) -> httpx.Response:
+        assert config.web
+        return httpx.request(method, f"http://{config.web.listen}{path}", timeout=20, **more)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        until = time.monotonic() + 30
+        while not failed and time.monotonic() < until:
+            with suppress(httpx.TransportError):
+                if ask("/readyz").status_code == 200:
+                    break
+            time.sleep(0.05)
+        yield ask
+    finally:
+        stop.set()
+        thread.join()
+    if failed:
+        raise failed[0]
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def shown(ask: Callable[..., httpx.Response], name: str) -> dict[str, float]:
+    """The samples of one metric, by their labels."""
+    found = (line.rpartition(" ") for line in ask("/metrics").text.splitlines() if line.startswith(f"driftd_{name}"))
+    return {series.removeprefix(f"driftd_{name}"): float(value) for series, _, value in found}
+
+
+@pytest.mark.usefixtures("_mocked")
+def test_it_shows_what_it_commits(mock: Mock, tmp_path: Path) -> None:
+    mock.send("shown", *lines(make_log(1, 300)), b"no record")
+    config = settings(mock, "shown", tmp_path / "driftd.db", f"web: {{listen: '127.0.0.1:{free_ports()}'}}")
+    with served(config) as ask:
+        wait_for(lambda: shown(ask, "records_total").get("", 0) > 300)
+        assert shown(ask, "records_dropped_total") == {'{reason="unparseable"}': 1}
+        assert shown(ask, "consumer_lag_records")['{partition="shown-0"}'] == 0
+        assert shown(ask, "source_trouble") == {'{source="kafka shown"}': 0}
+        assert sum(shown(ask, "scoring_seconds_count").values()) > 0
+        event = {"title": "out, by bob@example.com", "text": "mail bob@example.com"}
+        assert ask("/api/v1/events", "POST", json=event).status_code == 201
+        (kept,) = ask("/api/v1/events").json()["rows"]
+        assert (kept["title"], kept["text"], kept["by"]) == ("out, by [email]", "mail [email]", "anybody")
+        assert ask("/healthz").status_code == 200
+    with closing(Store(config.store.path)) as store:
+        (action,) = store.actions()
+    assert (action.who, action.what, action.detail) == ("anybody", "event", "deployment: out, by [email]")
+    with served(config) as ask:
+        assert shown(ask, "records_total")[""] > 300, "what an earlier run left is shown from the first moment on"
+
+
+@pytest.mark.usefixtures("_mocked")
+def test_a_configuration_that_is_read_again_takes_over_and_a_bad_one_does_not(mock: Mock, tmp_path: Path) -> None:
+    mock.send("reload", *lines(make_log(1, 50)))
+    path, ports = tmp_path / "driftd.yaml", [free_ports(), free_ports()]
+
+    def write(more: str, port: int) -> None:
+        source = f"{{kind: kafka, brokers: {mock.brokers}, topic: reload}}"
+        web = f"web: {{listen: '127.0.0.1:{port}'}}"
+        text = f"sources: [{source}]\nwindows: [1m]\nreference: {{size: 6m}}\nstore: {{path: {tmp_path / 'd.db'}}}"
+        path.write_text(f"{text}\n{web}\n{more}")
+
+    write("", ports[0])
+    reload = daemon.Reload(partial(load, path))
+    with served(load(path), reload) as ask:
+        write("idle_aftr: 5m", ports[1])
+        refused = ask("/-/reload", "POST")
+        assert (refused.status_code, "did you mean 'idle_after'" in refused.json()["error"]) == (422, True)
+        assert shown(ask, "last_reload_successful") == {"": 0}
+        write("idle_after: 5m", ports[1])
+        assert ask("/-/reload", "POST").status_code == 200
+        moved = partial(httpx.get, timeout=20)
+
+        def answers() -> bool:
+            with suppress(httpx.TransportError):
+                return moved(f"http://127.0.0.1:{ports[1]}/readyz").status_code == 200
+            return False
+
+        wait_for(answers)
+        with pytest.raises(httpx.ConnectError):
+            ask("/readyz")
+        # One that cannot be begun with gives way to the one before.
+        with socket.create_server(("127.0.0.1", ports[0])):
+            write("idle_after: 4m", ports[0])
+            reload.ask()
+            wait_for(lambda: not answers())
+            wait_for(answers)
+
+
+@pytest.mark.parametrize(
+    ("web", "said"),
+    [
+        ("{listen: '127.0.0.1:%d'}", r"web.listen: 127.0.0.1:\d+: address already in use"),
+        ("{listen: '127.0.0.1:0', tokens_file: %s}", "tokens: everybody on this machine may read or write it"),
+    ],
+)
+@pytest.mark.usefixtures("_mocked")
+def test_what_cannot_be_served_is_refused_at_the_start(mock: Mock, tmp_path: Path, web: str, said: str) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("viewer me " + "x" * 20)
+    tokens.chmod(0o644)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        given = web % (taken.getsockname()[1] if "%d" in web else tokens)
+        with pytest.raises(UsageError, match=said):
+            daemon.run(settings(mock, "any", tmp_path / "driftd.db", f"web: {given}"), lambda: True)
+
+
+def test_a_loop_that_hangs_is_told_of_once_and_where(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "driftd.db", Metrics(10))
+    watch = daemon._Watch(desk)
+    with caplog.at_level(logging.ERROR, "driftd"):
+        watch()
+        desk._beat -= STALLED_SECONDS + 1
+        watch()
+        watch()
+    (record,) = caplog.records
+    assert record.getMessage() == "the loop gives no sign of life"
+    assert "test_a_loop_that_hangs" in record.fields["at"]  # type: ignore[attr-defined]
 
 
 # ---- several sources ------------------------------------------------------------------------------------------------
@@ -242,6 +391,9 @@ class Stub:
     def set_aside(self, refused: Sequence[Refused]) -> Sequence[Reject] | None:
         return [reject for reject, _ in refused]
 
+    def lag(self) -> dict[str, int]:
+        return {self.name: len(self.payloads)}
+
     def committed(self, positions: Mapping[str, Position]) -> None:
         self.known = positions
 
@@ -258,6 +410,8 @@ def test_several_sources_answer_as_one() -> None:
     assert [raw.partition for raw in both.poll(["b", "a"], 9)] == ["a", "b"]
     assert (one.asked, other.asked) == ([(["a"], 9)], [(["b"], 8)]), "the limit is that of all together"
     assert both.notices() == ["a said", "b said"]
+    assert (both.name, both.lag()) == ("a, b", {"a": 1, "b": 2})
+    assert both.troubles() == {"a": False, "b": False}
     both.committed({"a": Position(1)})
     assert one.known == other.known == {"a": Position(1)}
     both.close()

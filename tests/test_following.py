@@ -37,6 +37,7 @@ class Feed:
     script: Iterator[Action | None]
     messages: dict[str, list[bytes]] = field(default_factory=dict)
     at: dict[str, int] = field(default_factory=dict)
+    name: str = "feed"
     trouble: str = ""
     no_place: bool = False
     """Whether what is refused cannot be set aside."""
@@ -83,6 +84,9 @@ class Feed:
 
     def drained(self) -> set[str]:
         return set() if self.trouble else {n for n, found in self.messages.items() if self.at.get(n, 0) == len(found)}
+
+    def lag(self) -> dict[str, int]:
+        return {}
 
     def set_aside(self, refused: Sequence[Refused]) -> Sequence[Reject] | None:
         if self.no_place:

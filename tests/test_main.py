@@ -25,6 +25,7 @@ import monitor.__main__ as command_line
 from monitor import app as wiring
 from monitor import pipeline, terminal
 from monitor.model import AlertChange, Position, Reading, Reject
+from monitor.rows import reading_row
 from monitor.settings import HOUR, parse_duration
 from monitor.store import Store
 
@@ -793,7 +794,7 @@ def test_a_pipe_sees_no_bar(tmp_path: Path, config: Path, driftd: Run) -> None:
 def test_reading_rows_are_what_the_store_holds(replayed: tuple[Path, Result]) -> None:
     out, _ = replayed
     store = Store(out / "driftd.db")
-    held = [msgspec.json.decode(msgspec.json.encode(wiring.reading_row(reading))) for reading in store.readings()]
+    held = [msgspec.json.decode(msgspec.json.encode(reading_row(reading))) for reading in store.readings()]
     store.close()
     assert held == rows(out / "readings.jsonl")
 

@@ -12,8 +12,18 @@ import msgspec
 import pytest
 
 import monitor.store
-from monitor.model import Alert, AlertChange, Blob, Checkpoint, Contribution, Position, Reading, Reject
-from monitor.store import VERSION, Store, StoreError, StoreSettings, StoreUnwritableError, read_only, restore
+from monitor.model import Action, Alert, AlertChange, Blob, Checkpoint, Contribution, Event, Position, Reading, Reject
+from monitor.store import (
+    EVENTS,
+    VERSION,
+    Store,
+    StoreError,
+    StoreSettings,
+    StoreUnwritableError,
+    Wanted,
+    read_only,
+    restore,
+)
 
 ALERT = Alert("AnyDrift", "warning", "bot", None, "firing", 5, 4, (Contribution("cost", 60, 1.0, 0.1, 2.0, "up"),) * 2)
 CHANGE = AlertChange(5, "AnyDrift", "firing", "drift", "warning", "bot", None, ["cost"], 60, 1.0, 1e-9, 4, "a sentence")
@@ -54,13 +64,16 @@ def checkpoint(**more: Any) -> Checkpoint:
         "rejects": [REJECT],
         "notices": ["look"],
         "meta": {"watermark": "now"},
+        "events": [Event(5, "deployment", "v2", "ci", None, "all of it")],
+        "actions": [Action(6, "ci", "event", "deployment: v2")],
     }
     return Checkpoint(**(full | more))
 
 
 def contents(store: Store) -> Sequence[object]:
     rows = [store.positions(), store.blobs(), store.counts(), store.meta(), store.notices(), store.alerts()]
-    return [*rows, list(store.rejects()), list(store.readings()), list(store.changes())]
+    happened = [store.page(EVENTS, Wanted(), 0, 99), store.actions()]
+    return [*rows, *happened, list(store.rejects()), list(store.readings()), list(store.changes())]
 
 
 @pytest.fixture
@@ -82,6 +95,8 @@ EXPECTED = [
     {"watermark": "now"},
     ["look"],
     [("AnyDrift", "firing", "warning", "bot", "", "1970-01-01T00:00:00.004Z", "cost")],
+    [(1, Event(5, "deployment", "v2", "ci", None, "all of it"))],
+    [Action(6, "ci", "event", "deployment: v2")],
     [REJECT],
     [READING],
     [CHANGE],
@@ -117,7 +132,7 @@ def test_a_later_commit_replaces_state_and_appends_events(store: Store) -> None:
     assert list(store.changes()) == [CHANGE, CHANGE]
 
 
-TABLES = ("position", "blob", "count", "meta", "reading", "change", "reject", "notice", "alert")
+TABLES = ("position", "blob", "count", "meta", "reading", "change", "reject", "notice", "alert", "event", "audit")
 
 
 def law_of_one_transaction(store: Store, table: str) -> None:

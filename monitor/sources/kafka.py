@@ -53,6 +53,8 @@ class _Partition:
     """Behind what is in the queue, markers of transactions among it."""
     end: int | None = None
     """Its end as the brokers told it when all before had been given out."""
+    tail: int | None = None
+    """Its end as they told it last."""
 
     headers: dict[int, bytes] = field(default_factory=dict)
     """Offset -> the header of a schema registry that was cut off a message, as long as that may be refused."""
@@ -150,6 +152,10 @@ class Kafka:
     # ---- what a live source promises --------------------------------------------------------------------------------
 
     @property
+    def name(self) -> str:
+        return f"kafka {self._settings.topic}"
+
+    @property
     def trouble(self) -> str:
         """Why nothing can be read now; '' where it can."""
         return self._halted or self._trouble
@@ -162,6 +168,14 @@ class Kafka:
             self._ask = time.monotonic() + ASK_SECONDS
             self._ask_for_ends([part for part in self._partitions.values() if not part.queue])
         return {name for name, part in self._partitions.items() if part.drained} if not self._trouble else ()
+
+    def lag(self) -> Mapping[str, int]:
+        """As the brokers told it last, at least once in `refresh` seconds."""
+        return {
+            name: max(part.tail - part.position.offset, 0)
+            for name, part in self._partitions.items()
+            if part.tail is not None
+        }
 
     def set_aside(self, refused: Sequence[Refused]) -> Sequence[Reject] | None:
         from kafka.errors import KafkaError  # noqa: PLC0415
@@ -291,6 +305,8 @@ class Kafka:
         self._topic_id = topic_id
         if new:
             self._assign(new)
+        for part, end in self._ends(list(self._partitions.values())):
+            part.tail = end
         self._fine()
 
     def _begin_anew(self) -> None:
@@ -385,14 +401,19 @@ class Kafka:
 
         if not parts or self.trouble:
             return
-        assert self._consumer is not None
         try:
-            ends = self._consumer.end_offsets([part.at for part in parts])
+            found = self._ends(parts)
         except KafkaError as error:
             self._fail(error)
             return
-        for part in parts:
-            part.end = ends[part.at]
+        for part, end in found:
+            part.end = part.tail = end
+
+    def _ends(self, parts: Sequence[_Partition]) -> list[tuple[_Partition, int]]:
+        """Where the brokers say that partitions end. Raises KafkaError."""
+        assert self._consumer is not None
+        ends = self._consumer.end_offsets([part.at for part in parts])
+        return [(part, ends[part.at]) for part in parts]
 
     @staticmethod
     def _messages(part: _Partition) -> int:

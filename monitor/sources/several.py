@@ -50,6 +50,17 @@ class Several:
             source.close()
 
     @property
+    def name(self) -> str:
+        return ", ".join(source.name for source in self._sources)
+
+    def troubles(self) -> Mapping[str, bool]:
+        """Name of each of the sources -> whether it cannot be read now."""
+        return {source.name: bool(source.trouble) for source in self._sources}
+
+    def lag(self) -> Mapping[str, int]:
+        return {name: count for source in self._sources for name, count in source.lag().items()}
+
+    @property
     def trouble(self) -> str:
         return "; ".join(source.trouble for source in self._sources if source.trouble)
 

@@ -103,7 +103,7 @@ def follow(job: Mapping[str, Any]) -> None:
         kind = SOURCES["kafka"]
         SOURCES["kafka"] = kind._replace(follow=partial(Kafka, api_version=tuple(job["version"]), wait=0.05))
     source = f"{{kind: kafka, brokers: {job['brokers']}, topic: {job['topic']}, group: crash}}"
-    more = f"sources: [{source}]\nidle_after: 1h\nstore: {{path: {job['store']}}}"
+    more = f"sources: [{source}]\nidle_after: 1h\nweb: false\nstore: {{path: {job['store']}}}"
     with few_signals(job["batch"]):
         daemon.run(config(more, lateness="10s"), read)
 

@@ -35,7 +35,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(broker: str, topic: str, store: Path, more: str = "") -> Config:
     source = f"{{kind: kafka, brokers: ['{broker}'], topic: {topic}}}"
-    return parse(f"sources: [{source}]\nwindows: [1m]\nreference: {{size: 6m}}\nstore: {{path: {store}}}\n{more}", "x")
+    text = f"sources: [{source}]\nwindows: [1m]\nreference: {{size: 6m}}\nstore: {{path: {store}}}\nweb: false\n{more}"
+    return parse(text, "x")
 
 
 def message(number: int) -> bytes:
