@@ -3,8 +3,8 @@
 `driftd run` in a process of its own follows a topic of three partitions that holds made-up records of about 1 kB, each
 100,000th the same text, 10,000 to a second of their time; windows of 12 s, a reference of 72 s, one stream with four
 segments. It is asked for its own metrics: CPU time of all threads from when it was ready to when the last record was
-committed, and memory on the way. Broker and producer run beside it; give a broker with --brokers, or have ../shared/kafka. Then records come at a steady
-pace, and the lag that a scrape would see is looked at each second.
+committed, and memory on the way. Broker and producer run beside it; give a broker with --brokers, or have
+../shared/kafka. Then records come at a steady pace, and the lag that a scrape would see is looked at each second.
 """
 
 from __future__ import annotations
