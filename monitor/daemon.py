@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from monitor import __version__
-from monitor.app import UsageError, make_engine, make_scorers, open_store, resume_from_store
+from monitor.app import UsageError, continue_store, make_engine, make_scorers, resume_from_store
 from monitor.config import Config
 from monitor.contracts import LiveSource
 from monitor.decoding import Decoder, make_decoder
@@ -75,8 +75,10 @@ def run(config: Config, stopped: Callable[[], bool]) -> None:
         source = open_sources(config)
         stack.callback(source.close)
         engine = make_engine(config, scorers := make_scorers(config))
-        store = open_store(config.store.path, config, engine)
+        store, changed = continue_store(config.store.path, config, engine)
         stack.callback(store.close)
+        if changed is not None:
+            tell(logging.WARNING, changed.words)
         journal = _Journal(source)
         pipeline = Pipeline(
             source,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -135,17 +135,18 @@ def read_result(out: Path) -> Result:
 
 @dataclass(frozen=True)
 class Few:
-    """A scorer cut down to SIGNALS."""
+    """A scorer cut down to a few signals."""
 
     scorer: Scorer
+    names: Collection[str] = SIGNALS
 
     @property
     def signals(self) -> Sequence[Signal]:
-        return [signal for signal in self.scorer.signals if signal.name in SIGNALS]
+        return [signal for signal in self.scorer.signals if signal.name in self.names]
 
     def score(self, records: Records) -> Scores:
         columns = self.scorer.score(records).columns
-        return Scores({name: column for name, column in columns.items() if name in SIGNALS})
+        return Scores({name: column for name, column in columns.items() if name in self.names})
 
 
 class Sketch:
@@ -178,12 +179,12 @@ class Sketch:
 
 
 @contextmanager
-def few_signals(batch: int = 4096, *, sampled: bool = False) -> Iterator[None]:
-    """Replays that measure SIGNALS, with `sampled` those of Sketch too, and ask for `batch` messages at a time."""
+def few_signals(batch: int = 4096, *, sampled: bool = False, names: Collection[str] = SIGNALS) -> Iterator[None]:
+    """Replays that measure the signals `names`, with `sampled` those of Sketch too, and ask for `batch` messages at a time."""
     make = app.make_scorers
 
     def few(settings: Config) -> list[Any]:
-        return [Few(scorer) for scorer in make(settings)]
+        return [Few(scorer, names) for scorer in make(settings)]
 
     def sample(_: Config) -> list[Any]:
         return [Sketch()] if sampled else []
