@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
 from monitor import app
-from monitor.config import Config
+from monitor.clusters import derived
+from monitor.config import Config, parse
 from monitor.continuity import Changes
 from monitor.model import AlertChange, Reading
 from monitor.settings import MINUTE
 from monitor.store import Store
 from monitor.windows import SLICES
 from tests.replay import logs
-from tests.replay.logs import CENTURY, SIGNALS, Row, config, few_signals, lines, make_log, shuffled, write
+from tests.replay.logs import CENTURY, SIGNALS, Row, Sketch, config, few_signals, lines, make_log, shuffled, write
 
 FEW = tuple(name for name in SIGNALS if name != "latency_seconds")
 COARSEST = MINUTE // SLICES
@@ -32,7 +33,7 @@ class Stage:
     rows: Sequence[Row]
     config: Config
     names: Collection[str]
-    sampled: bool = False
+    sampled: Sequence[Sketch] = ()
 
 
 @dataclass(frozen=True)
@@ -176,3 +177,113 @@ def test_a_signal_that_is_measured_otherwise_learns_anew_and_one_that_is_gone_is
     assert kinds == {"numeric", "category"}
     with closing(Store(tmp_path / "out" / app.STORE)) as store:
         assert not [key for _, key, data in store.blobs() if b"wait" in data or "wait" in key]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["{size: 6m}", "{kind: rolling, size: 6m}", "{kind: seasonal, size: 6m, period: 3m}"],
+)
+def test_samples_begin_change_and_end_whatever_the_reference(reference: str, tmp_path: Path) -> None:
+    rows = varied(quiet(4, 3_800))
+    plain = parse(f"windows: [1m]\nreference: {reference}\nlateness: 25s", "test")
+    fewer = parse(f"windows: [1m]\nreference: {reference}\nlateness: 25s\nsignals: {{sample: 16}}", "test")
+    parts = [rows[:200], rows[200:2_400], rows[2_400:2_900], rows[2_900:3_400], rows[3_400:]]
+    sketch = Sketch("prompt")
+    expected = go(tmp_path / "expected", Stage(rows, plain, FEW))
+    went = go(
+        tmp_path / "went",
+        Stage(parts[0], plain, FEW),
+        Stage(parts[1], plain, SIGNALS, [sketch]),
+        Stage(parts[2], plain, SIGNALS, [replace(sketch, fingerprint="another")]),
+        Stage(parts[3], fewer, FEW, [replace(sketch, fingerprint="another")]),
+        Stage(parts[4], plain, FEW),
+    )
+    assert went.decisive(FEW) == expected.decisive(FEW)
+    sampled = {signal.name for signal in [*sketch.signals, *derived(sketch.signals)]}
+    of_vectors = {"prompt_embedding", "prompt_cluster", "prompt_novelty"}
+    _, begun, of_another, of_fewer, ended = went.changes
+    assert begun is not None
+    assert of_another is not None
+    assert of_fewer is not None
+    assert ended is not None
+    assert {*begun.new} == sampled | {"latency_seconds"}
+    assert {*of_another.changed} == of_vectors
+    assert ({*of_fewer.changed}, of_fewer.gone) == (sampled, ["latency_seconds"])
+    assert {*ended.gone} == sampled
+    assert {r.signal for r in went.readings if r.verdict != "learning"} > sampled - of_vectors
+    with closing(Store(tmp_path / "went" / "out" / app.STORE)) as store:
+        assert not [key for key, _, data in store.blobs() if b"relevance" in data or b"embedding" in data]
+
+
+def varied(rows: Sequence[Row]) -> list[Row]:
+    """The rows with prompts of which no two are alike."""
+    return [row | {"prompt": f"what is lamp {number}?"} for number, row in enumerate(rows)]
+
+
+def test_an_alert_goes_on_without_the_signals_that_are_gone_and_ends_with_the_last(tmp_path: Path) -> None:
+    rows = make_log(5, 4_000, streams=1, segments=1)
+    one, two, three = rows[:2_900], rows[2_900:3_100], rows[3_100:]
+    loose = config("false_alarms: {at_most: 10}")
+    went = go(tmp_path, Stage(one, loose, SIGNALS), Stage(two, loose, FEW), Stage(three, loose, ["feedback"]))
+    of_stream = [change for change in went.alerts if change.segment is None and change.rule == "AnyDrift"]
+    fired = [change for change in of_stream if change.state == "firing"]
+    assert "latency_seconds" in {signal for change in fired for signal in change.signals}
+    (over,) = [change for change in of_stream if change.state == "resolved"]
+    assert over.reason == "signal_removed"
+    assert "latency_seconds" not in over.signals
+    assert "response_refusal" in over.signals
+    with closing(Store(tmp_path / "out" / app.STORE)) as store:
+        assert not store.alerts()
+
+
+def test_an_alert_of_another_rule_ends_and_the_new_rule_begins(tmp_path: Path) -> None:
+    rows = make_log(5, 4_000, streams=1, segments=1)
+    one, two, three = rows[:2_900], rows[2_900:3_100], rows[3_100:]
+    by_name = "false_alarms: {{at_most: 10}}\nrules: [{{name: {}, signal: {}, on: drift, segment: '', severity: {}}}]"
+    went = go(
+        tmp_path,
+        Stage(one, config(by_name.format("Own", "response_refusal", "info")), SIGNALS),
+        Stage(two, config(by_name.format("Own", "response_refusal", "critical")), SIGNALS),
+        Stage(three, config(by_name.format("Own", "status", "info")), SIGNALS),
+    )
+    told = [(change.state, change.reason, change.signals) for change in went.alerts if change.rule == "Own"]
+    assert told == [
+        ("firing", "drift", ["response_refusal"]),
+        ("resolved", "rule_removed", ["response_refusal"]),
+        ("firing", "drift", ["status"]),
+    ]
+
+
+ADDRESS = "jane.doe@example.com"
+
+
+def test_a_store_that_is_to_keep_less_forgets_what_it_kept(tmp_path: Path) -> None:
+    rows = make_log(6, 4_000, streams=1, segments=1)
+    rows = [
+        row if "kind" in row else row | {"response": f"{row['response']} Ask {ADDRESS}.", "who": ADDRESS}
+        for row in rows
+    ]
+    custom = "signals: {custom: {who: {field: $.who, kind: category}}}"
+    one, two, three = rows[:2_900], rows[2_900:3_300], rows[3_300:]
+    full, less, none = (config(f"content: {much}\n{custom}") for much in ("full", "redacted", "none"))
+    names = [*SIGNALS, "who", "who_missing"]
+    log, path = tmp_path / "0.jsonl", tmp_path / "out" / app.STORE
+    write(log, [*lines(one), f"no record of {ADDRESS}".encode()])
+    with few_signals(sampled=[Sketch()], names=names):
+        begin(tmp_path, full)
+        app.replay(full, tmp_path / "out", [str(log)], resume=True)
+        assert ADDRESS.encode() in path.read_bytes()
+        changes = begin(tmp_path, less)
+        assert changes is not None
+        assert {"who", "relevance"} < {*changes.changed}
+        assert {"response_refusal", "who_missing"} <= {*changes.kept}
+        assert ADDRESS.encode() not in path.read_bytes()
+        assert b"I cannot help with that" in path.read_bytes()
+        write(tmp_path / "1.jsonl", lines(two))
+        app.replay(less, tmp_path / "out", [str(tmp_path / "1.jsonl")], resume=True)
+        begin(tmp_path, none)
+        write(tmp_path / "2.jsonl", lines(three))
+        app.replay(none, tmp_path / "out", [str(tmp_path / "2.jsonl")], resume=True)
+        app.replay(none, tmp_path / "out", [], resume=True)
+    for kept in (b"jane", b"Ask", b"no record"):
+        assert kept not in path.read_bytes()
