@@ -31,7 +31,7 @@ from monitor.scorers.encoder import ModelUnavailableError
 from monitor.settings import format_duration, format_time
 from monitor.sources import SOURCES
 from monitor.sources.files import FilesSettings
-from monitor.store import Store, StoreError
+from monitor.store import Store
 from monitor.watermark import Admission
 
 STORE = "driftd.db"
@@ -227,12 +227,12 @@ def continue_store(path: Path, config: Config, engine: Engine) -> tuple[Store, C
 
     Raises UsageError where the store cannot go on with it, and StoreError; nothing is changed then.
     """
-    store = Store(path)
-    try:
-        return store, _carried(store, made_by(config, engine), engine)
-    except (UsageError, StoreError):
-        store.close()
-        raise
+    with ExitStack() as stack:
+        store = Store(path)
+        stack.callback(store.close)
+        found = _carried(store, made_by(config, engine), engine)
+        stack.pop_all()
+        return store, found
 
 
 def made_by(config: Config, engine: Engine) -> Made:

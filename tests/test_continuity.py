@@ -11,18 +11,19 @@ from unittest.mock import patch
 import pytest
 
 from monitor import app
+from monitor.app import UsageError
 from monitor.clusters import derived
 from monitor.config import Config, parse
-from monitor.continuity import Changes
+from monitor.continuity import Changes, Made, RefusedError, compare
 from monitor.model import AlertChange, Reading
 from monitor.settings import MINUTE
 from monitor.store import Store
-from monitor.windows import SLICES
+from tests.mortal import Mortal
 from tests.replay import logs
 from tests.replay.logs import CENTURY, SIGNALS, Row, Sketch, config, few_signals, lines, make_log, shuffled, write
 
 FEW = tuple(name for name in SIGNALS if name != "latency_seconds")
-COARSEST = MINUTE // SLICES
+TIMES = "windows: [1m]\nreference: {size: 6m}\n"
 Key = tuple[int, int, str, str | None, str, str]
 
 
@@ -287,3 +288,156 @@ def test_a_store_that_is_to_keep_less_forgets_what_it_kept(tmp_path: Path) -> No
         app.replay(none, tmp_path / "out", [], resume=True)
     for kept in (b"jane", b"Ask", b"no record"):
         assert kept not in path.read_bytes()
+
+
+# ---- killed, and refused --------------------------------------------------------------------------------------------
+
+
+class _KilledError(Exception):
+    pass
+
+
+def _die() -> None:
+    raise _KilledError
+
+
+def test_killed_anywhere_it_is_the_old_store_or_the_new_one(rows: list[Row], tmp_path: Path) -> None:
+    path, before = tmp_path / "out" / app.STORE, config("content: full")
+    after = config("rules: [{name: Other, signal: response_refusal, on: drift}]")
+    with few_signals(names=FEW):
+        begin(tmp_path, before)
+        app.replay(before, tmp_path / "out", [str(write(tmp_path / "0.jsonl", lines(rows[:1_800])))], resume=True)
+    kept, old = path.read_bytes(), held(path)
+    with few_signals(names=SIGNALS):
+        begin(tmp_path, after)
+        new, steps = held(path), 0
+        while True:
+            path.write_bytes(kept)
+            ended = not died(path, after, steps)
+            assert held(path) in ((new,) if ended else (old, new))
+            begin(tmp_path, after)
+            assert held(path) == new
+            if ended:
+                break
+            steps += 1
+    assert steps > 10
+
+
+def died(path: Path, settings: Config, steps: int) -> bool:
+    """Whether a begin that is killed before its so manieth statement came so far."""
+
+    class Mortals(Store):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self._db = Mortal(self._db, steps, _die)  # type: ignore[assignment]  but for what it is to do
+
+    with patch.object(app, "Store", Mortals):
+        try:
+            begin(path.parent.parent, settings)
+        except _KilledError:
+            return True
+    return False
+
+
+def held(path: Path) -> tuple[dict[str, str], list[tuple[str, str, bytes]], list[str]]:
+    with closing(Store(path)) as store:
+        return store.meta(), store.blobs(), store.notices()
+
+
+MADE = Made(app.settings_text(parse(TIMES, "test")), {"cost": "numeric log", "error": "rate"})
+
+
+def made(more: str = "", *, windows: str = "1m", size: str = "6m", reference: str = "") -> Made:
+    """The same signals with another configuration."""
+    return Made(app.settings_text(config(more, windows=windows, size=size)), MADE.signals, reference)
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        (made("streams: {by: tenant}"), 'streams.by: x.db was made with "model", and it is "tenant" now; '),
+        (made("streams: {segments: [segment]}"), "streams.segments: x.db was made with "),
+        (made("streams: {arms: [model_version]}"), "streams.arms: x.db was made with "),
+        (made(windows="30s"), 'windows: x.db was made with ["1m"], and it is ["30s"] now; '),
+        (made(size="7m"), 'reference: x.db was made with {"kind": "learned", '),
+        (made(reference="abc"), "reference.path: x.db was made with the reference , and it is abc now"),
+    ],
+)
+def test_what_a_store_cannot_go_on_with_is_refused_with_the_key_and_what_to_do(after: Made, said: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        compare(MADE, after, "x.db")
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith(said)
+    assert line.endswith(": put back what was there, or give another store.path, where everything is learned anew")
+
+
+def test_all_that_is_refused_is_said_at_once() -> None:
+    with pytest.raises(RefusedError) as refused:
+        compare(MADE, made("streams: {by: tenant}", windows="30s"), "x.db")
+    assert [line.partition(":")[0] for line in str(refused.value).splitlines()] == ["streams.by", "windows"]
+
+
+def test_signals_that_a_file_was_learned_with_cannot_change() -> None:
+    of_file = replace(MADE, reference="abc")
+    with pytest.raises(RefusedError, match=r"^signals: cost: not measured as in the reference abc: put back"):
+        compare(of_file, replace(of_file, signals={"error": "rate"}), "x.db")
+
+
+def test_a_refused_configuration_leaves_the_store_as_it_was(rows: list[Row], tmp_path: Path) -> None:
+    go(tmp_path, Stage(rows[:100], A, FEW))
+    before = held(tmp_path / "out" / app.STORE)
+    with few_signals(names=FEW), pytest.raises(UsageError, match=r"^streams.by: "):
+        begin(tmp_path, config("streams: {by: tenant}", lateness="25s"))
+    assert held(tmp_path / "out" / app.STORE) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "keys"),
+    [
+        ("lateness: 1m", ["lateness"]),
+        ("skew: 1m", ["skew"]),
+        ("signals: {matters: {error: 0.2}}", ["signals.matters.error"]),
+        ("streams: {at_most: 7}", ["streams.at_most"]),
+        ("sources: [{kind: files, paths: [a]}]", ["sources"]),
+        ("built_in_rules: []", ["built_in_rules"]),
+        ("content: none", ["content"]),
+        ("false_alarms: {at_most: 2}", ["false_alarms.at_most"]),
+        ("store: {path: elsewhere}\nlog: {format: json}\nidle_after: 5m", []),
+    ],
+)
+def test_what_needs_nothing_keeps_all_signals(more: str, keys: list[str]) -> None:
+    changes = compare(MADE, Made(app.settings_text(parse(TIMES + more, "test")), MADE.signals), "x.db")
+    assert (changes.keys, changes.kept, changes.lost, changes.learning) == (keys, ["cost", "error"], set(), set())
+
+
+def test_another_cap_on_streams_holds_from_then_on(tmp_path: Path) -> None:
+    rows = make_log(1, 600, streams=4, segments=1)
+    late = [row | {"model": f"new-{number % 3}", "ts": row["ts"] + 600_000} for number, row in enumerate(rows)]
+    late = [row | {"id": f"late-{row['id']}"} for row in late if "kind" not in row]
+    went = go(
+        tmp_path,
+        Stage(rows, config("streams: {at_most: 5}"), FEW),
+        Stage(late, config("streams: {at_most: 2}"), FEW),
+    )
+    assert {reading.stream for reading in went.readings} == {"bot-0", "bot-1", "bot-2", "bot-3", "other"}
+
+
+@pytest.mark.parametrize("more", ["lateness: 1s", "lateness: 2m", "signals: {matters: {latency_seconds: 0.001}}"])
+def test_what_was_learned_goes_on_where_times_or_matters_change(more: str, rows: list[Row], tmp_path: Path) -> None:
+    before, after = parted(sorted(rows, key=lambda row: row["ts"]), 0.45)
+    plain = parse(f"{TIMES}{'' if 'lateness' in more else 'lateness: 0s'}", "test")
+    settings = parse(f"{TIMES}{more}{'' if 'lateness' in more else chr(10) + 'lateness: 0s'}", "test")
+    expected = go(tmp_path / "expected", Stage(before + after, plain, SIGNALS))
+    went = go(tmp_path / "went", Stage(before, plain, SIGNALS), Stage(after, settings, SIGNALS))
+    assert went.decisive(SIGNALS) == expected.decisive(SIGNALS)
+
+
+def test_rules_alone_touch_neither_what_was_learned_nor_windows(rows: list[Row], tmp_path: Path) -> None:
+    go(tmp_path, Stage(rows[:2_500], A, SIGNALS))
+    _, before, _ = held(tmp_path / "out" / app.STORE)
+    with few_signals():
+        begin(tmp_path, RULED)
+    _, after, _ = held(tmp_path / "out" / app.STORE)
+    differing = {key for table, key, data in set(after) ^ set(before) if table == "engine"}
+    assert {table for table, _, _ in set(after) ^ set(before)} <= {"engine"}
+    assert differing <= {"alerts", "levels", "latest", "spending"}
