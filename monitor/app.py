@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from io import BufferedIOBase
@@ -31,7 +31,7 @@ from monitor.scorers.encoder import ModelUnavailableError
 from monitor.settings import format_duration, format_time
 from monitor.sources import SOURCES
 from monitor.sources.files import FilesSettings
-from monitor.store import Store
+from monitor.store import Store, read_only
 from monitor.watermark import Admission
 
 STORE = "driftd.db"
@@ -249,6 +249,19 @@ def changes(before: Made, config: Config, engine: Engine) -> Changes | None:
     """
     after = made_by(config, engine)
     return None if after == before else _compared(before, after, config.store.path)
+
+
+def foretold(config: Config, engine: Engine) -> Changes | None:
+    """What `driftd run` would change of the store that is there; None where there is none, or nothing would.
+
+    Raises UsageError where it could not go on, and StoreError.
+    """
+    path = config.store.path
+    if not config.sources or not path.is_file() or not path.stat().st_size:
+        return None
+    with closing(read_only(path)) as store:
+        known = made_of(store)
+    return None if known is None else changes(known, config, engine)
 
 
 def made_of(store: Store) -> Made | None:

@@ -182,7 +182,7 @@ class Baselines:
     # ---- other signals ----------------------------------------------------------------------------------------------
 
     def forget(self, signals: Collection[str], *, exchanges: bool = False) -> None:
-        """Drop what was learned of some signals, and with `exchanges` those that were sampled beside all others.
+        """Drop what was learned of some signals, and with `exchanges` those that were sampled while others learn.
 
         Later references that were of nothing else go, and those behind them take their numbers.
         """
@@ -192,8 +192,7 @@ class Baselines:
             learning.exchanges = None if exchanges else learning.exchanges
         for part, reference in self.references.items():
             left, sampled = reference.without(lost), reference.exchanges
-            kept = None if exchanges or sampled is None else sampled.without(lost)
-            self.references[part] = replace(left, exchanges=kept)
+            self.references[part] = replace(left, exchanges=None if sampled is None else sampled.without(lost))
         self.accepted = {stream: names - lost for stream, names in self.accepted.items() if names - lost}
         self.taken = {part: names - lost for part, names in self.taken.items()}
         number = {

@@ -282,10 +282,14 @@ def _silent(found: Sample) -> Sample:
 
 def _waiting(held: Held, changes: Changes, engine: Engine) -> Iterator[Blob]:
     """Records that are not in any slice yet, with the columns of the new signals."""
-    whole = engine.slices.signals
 
     def fitted(packed: Any, *, said: bool) -> Any:
-        return None if packed is None else Scored.load(packed).fitted(whole, changes.lost, said=said).dump()
+        if packed is None:
+            return None
+        found = Scored.load(packed).fitted(engine.slices.signals, changes.lost, said=said)
+        if changes.stricter and found.transcripts is not None:
+            found = replace(found, transcripts=redacted(found.transcripts, engine.redact))
+        return found.dump()
 
     watermark, times = msgspec.msgpack.decode(held["pipeline", "times"])
     sampling = bool(engine.samples.scorers)
@@ -299,7 +303,7 @@ def _waiting(held: Held, changes: Changes, engine: Engine) -> Iterator[Blob]:
 def _learned(held: Held, changes: Changes, engine: Engine) -> Iterator[Blob]:
     """References and what is being learned; new signals learn from behind the last slice that is open."""
     plan, slices = engine.plan, _open_slices(held, engine)
-    exchanges = PROMPT in changes.lost | changes.learning
+    exchanges = PROMPT in changes.lost | changes.learning  # those to come are of other clusters, or the first of any
     baselines = Baselines(plan.reference, plan.sizes)
     baselines.restore(held, held["engine", "baselines"])
     if changes.lost or exchanges:
@@ -311,8 +315,9 @@ def _learned(held: Held, changes: Changes, engine: Engine) -> Iterator[Blob]:
     if rolling is not None:
         now = msgspec.msgpack.decode(held["engine", "time"], type=int | None)
         rolling.restore(held, held["engine", "rolling"])
-        rolling.forget(changes.lost, exchanges=exchanges)
-        yield from _pieces(held, rolling.pieces(now), {"block", "block_kept", "block_sampled"})
+        if changes.lost or exchanges:
+            rolling.forget(changes.lost, exchanges=exchanges)
+            yield from _pieces(held, rolling.pieces(now), {"block", "block_kept", "block_sampled"})
         yield Blob("engine", "rolling", rolling.dump(now))
 
 

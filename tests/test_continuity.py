@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
+import hypothesis.strategies as st
+import msgspec
 import pytest
+from hypothesis import Phase, given, settings
 
 from monitor import app
 from monitor.app import UsageError
+from monitor.calibration import Spending
 from monitor.clusters import derived
 from monitor.config import Config, parse
 from monitor.continuity import Changes, Made, RefusedError, compare
@@ -20,7 +26,19 @@ from monitor.settings import MINUTE
 from monitor.store import Store
 from tests.mortal import Mortal
 from tests.replay import logs
-from tests.replay.logs import CENTURY, SIGNALS, Row, Sketch, config, few_signals, lines, make_log, shuffled, write
+from tests.replay.logs import (
+    CENTURY,
+    CHANGE,
+    SIGNALS,
+    Row,
+    Sketch,
+    config,
+    few_signals,
+    lines,
+    make_log,
+    shuffled,
+    write,
+)
 
 FEW = tuple(name for name in SIGNALS if name != "latency_seconds")
 TIMES = "windows: [1m]\nreference: {size: 6m}\n"
@@ -79,9 +97,9 @@ def go(folder: Path, *stages: Stage) -> Went:
         return Went(list(store.readings()), list(store.changes()), store.notices(), changes)
 
 
-def begin(folder: Path, settings: Config) -> Changes | None:
+def begin(folder: Path, wanted: Config) -> Changes | None:
     (folder / "out").mkdir(exist_ok=True)
-    store, changes = app.continue_store(folder / "out" / app.STORE, settings, app.make_engine(settings))
+    store, changes = app.continue_store(folder / "out" / app.STORE, wanted, app.make_engine(wanted))
     store.close()
     return changes
 
@@ -290,6 +308,66 @@ def test_a_store_that_is_to_keep_less_forgets_what_it_kept(tmp_path: Path) -> No
         assert kept not in path.read_bytes()
 
 
+def test_a_drift_is_told_of_across_a_change(tmp_path: Path) -> None:
+    """Windows hold slices from before the change and behind it, whose samples are not of the same signals."""
+    rows = varied(make_log(7, 3_000, streams=1, segments=2))
+    cuts = [next(at for at, row in enumerate(rows) if row["ts"] > CHANGE + seconds * 1000) for seconds in (-30, 15, 60)]
+    one, two, three, four = (rows[a:b] for a, b in pairwise([0, *cuts, len(rows)]))
+    loose, sketch = config("false_alarms: {at_most: 20}"), Sketch("prompt")
+    went = go(
+        tmp_path / "went",
+        Stage(one, loose, FEW, [sketch]),
+        Stage(two, loose, FEW, [replace(sketch, fingerprint="another")]),
+        Stage(three, loose, FEW),
+        Stage(four, loose, SIGNALS, [sketch]),
+    )
+    drifts = [reading for reading in went.readings if reading.verdict == "drift"]
+    assert {"response_refusal", "status"} <= {reading.signal for reading in drifts}
+    assert went.decisive(FEW).keys() == go(tmp_path / "plain", Stage(rows, loose, FEW)).decisive(FEW).keys()
+
+
+def test_records_that_are_held_count_with_what_is_known_of_them(rows: list[Row], tmp_path: Path) -> None:
+    """They wait for a verdict on a leap in time, packed as they were measured."""
+    ahead = [row | {"id": f"ahead-{number}", "ts": row["ts"] + 900_000} for number, row in enumerate(rows[300:312])]
+    behind = [row | {"id": f"behind-{number}", "ts": row["ts"] + 900_000} for number, row in enumerate(rows[312:612])]
+    before, after, path = config("content: full", lateness="25s"), A, tmp_path / "out" / app.STORE
+    with few_signals(names=FEW, sampled=[Sketch()]):
+        begin(tmp_path, before)
+        log = write(tmp_path / "0.jsonl", lines([*rows[:300], *ahead]))
+        app.replay(before, tmp_path / "out", [str(log)], resume=True)
+    with closing(Store(path)) as store:
+        assert store.counts()["held"] == 12
+    with few_signals(sampled=[Sketch("prompt")]):
+        begin(tmp_path, after)
+        log = write(tmp_path / "1.jsonl", lines(behind))
+        app.replay(after, tmp_path / "out", [str(log)], resume=True)
+        app.replay(after, tmp_path / "out", [], resume=True)
+    with closing(Store(path)) as store:
+        counts = store.counts()
+    assert counts["counted"] > 300 + 300
+    assert "held" not in counts
+
+
+@settings(max_examples=4, deadline=None, derandomize=True, phases=[Phase.generate])  # each takes seconds
+@given(
+    cuts=st.lists(st.integers(1, 1_999), min_size=1, max_size=3, unique=True),
+    data=st.data(),
+)
+def test_whatever_else_comes_and_goes_a_signal_goes_on_to_the_last_bit(cuts: list[int], data: st.DataObject) -> None:
+    rows = varied(quiet(8, 2_000))
+    always, others = ["response_refusal"], ["latency_seconds", "status", "feedback"]
+    stages = []
+    for begins, ends in pairwise([0, *sorted(cuts), len(rows)]):
+        names = always + data.draw(st.lists(st.sampled_from(others), unique=True))
+        sketches = data.draw(st.lists(st.sampled_from([Sketch("prompt"), Sketch(fingerprint="other")]), max_size=1))
+        more = data.draw(st.sampled_from(["", "content: none", "content: full", "signals: {sample: 16}", "skew: 1m"]))
+        stages.append(Stage(rows[begins:ends], config(more, lateness="25s"), names, sketches))
+    with TemporaryDirectory() as folder:
+        expected = go(Path(folder) / "expected", Stage(rows, A, always))
+        went = go(Path(folder) / "went", *stages)
+    assert went.decisive(always) == expected.decisive(always)
+
+
 # ---- killed, and refused --------------------------------------------------------------------------------------------
 
 
@@ -323,7 +401,7 @@ def test_killed_anywhere_it_is_the_old_store_or_the_new_one(rows: list[Row], tmp
     assert steps > 10
 
 
-def died(path: Path, settings: Config, steps: int) -> bool:
+def died(path: Path, wanted: Config, steps: int) -> bool:
     """Whether a begin that is killed before its so manieth statement came so far."""
 
     class Mortals(Store):
@@ -333,7 +411,7 @@ def died(path: Path, settings: Config, steps: int) -> bool:
 
     with patch.object(app, "Store", Mortals):
         try:
-            begin(path.parent.parent, settings)
+            begin(path.parent.parent, wanted)
         except _KilledError:
             return True
     return False
@@ -426,9 +504,9 @@ def test_another_cap_on_streams_holds_from_then_on(tmp_path: Path) -> None:
 def test_what_was_learned_goes_on_where_times_or_matters_change(more: str, rows: list[Row], tmp_path: Path) -> None:
     before, after = parted(sorted(rows, key=lambda row: row["ts"]), 0.45)
     plain = parse(f"{TIMES}{'' if 'lateness' in more else 'lateness: 0s'}", "test")
-    settings = parse(f"{TIMES}{more}{'' if 'lateness' in more else chr(10) + 'lateness: 0s'}", "test")
+    other = parse(f"{TIMES}{more}{'' if 'lateness' in more else chr(10) + 'lateness: 0s'}", "test")
     expected = go(tmp_path / "expected", Stage(before + after, plain, SIGNALS))
-    went = go(tmp_path / "went", Stage(before, plain, SIGNALS), Stage(after, settings, SIGNALS))
+    went = go(tmp_path / "went", Stage(before, plain, SIGNALS), Stage(after, other, SIGNALS))
     assert went.decisive(SIGNALS) == expected.decisive(SIGNALS)
 
 
@@ -440,4 +518,5 @@ def test_rules_alone_touch_neither_what_was_learned_nor_windows(rows: list[Row],
     _, after, _ = held(tmp_path / "out" / app.STORE)
     differing = {key for table, key, data in set(after) ^ set(before) if table == "engine"}
     assert {table for table, _, _ in set(after) ^ set(before)} <= {"engine"}
-    assert differing <= {"alerts", "levels", "latest", "spending"}
+    assert differing == {"spending"}
+    assert ("engine", "spending", msgspec.msgpack.encode(Spending())) in after  # of another budget

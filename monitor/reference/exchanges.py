@@ -90,8 +90,9 @@ class Exchanges:
         return replace(kept, stands_for=np.maximum(kept.stands_for, each))
 
     def without(self, signals: Collection[str]) -> Exchanges:
-        """The same exchanges without what was measured of some signals; the vectors of prompts are none of them."""
-        return replace(self, measures=self.measures.without(signals))
+        """The same exchanges without what was measured of some signals."""
+        vectors = None if PROMPT in signals else self.vectors
+        return replace(self, measures=self.measures.without(signals), vectors=vectors)
 
     def joined(self, new: Exchanges, at_most: int) -> Exchanges:
         """The least of both."""
