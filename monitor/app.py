@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from monitor.config import Config
-from monitor.continuity import Changes, Made, RefusedError, carry, compare, fingerprints
+from monitor.continuity import Changes, Made, RefusedError, carry, compare, fingerprints, prove
 from monitor.contracts import SampleScorer, Scorer, Source
 from monitor.decoding import Decoder, make_decoder
 from monitor.engine import Engine, Plan, Step
@@ -289,10 +289,14 @@ def _carried(store: Store, made: Made, engine: Engine) -> Changes | None:
         return None
     if known == made:
         return None
-    found = _compared(known, made, store.path)
+    found, state = _compared(known, made, store.path), store.blobs()
+    try:
+        carried = carry(state, found, engine)
+        prove(state, carried, engine)
+    except ValueError as error:
+        raise UsageError(f"{store.path} cannot go on with this configuration: {error}") from None
     if found.stricter:
         store.redact(engine.redact, keeps_text=engine.samples.keeps_text)
-    carried = carry(store.blobs(), found, engine)
     store.commit(
         Checkpoint(
             positions={},

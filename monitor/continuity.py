@@ -25,14 +25,13 @@ from monitor.readings import arms, without
 from monitor.reference import PROMPT
 from monitor.rolling import Rolling
 from monitor.rules import taken_away
+from monitor.sampled import SampledSignals
 from monitor.sampling import Sample, redacted
 from monitor.slices import OpenSlices
 from monitor.windows import Contents, Slice
 
 CONTENT = ("none", "redacted", "full")
 """How much of what was said is kept, the strictest first."""
-_NAMED = 8
-"""Signals that a sentence names."""
 _OF_RULE = ("signal", "on", "window", "stream", "segment")
 """What makes a rule another one, so that its alerts are not those of the one before."""
 _LEARNED_BY = "what was learned, and what is open, is kept by it"
@@ -109,14 +108,9 @@ class Changes:
     def words(self) -> str:
         """As it is told to a person."""
         parts = [f"kept: {len(self.kept)} signal{'s' * (len(self.kept) != 1)}"]
-        parts += [f"learning anew: {_few(sorted(self.learning))}"] if self.learning else []
-        parts += [f"gone: {_few(self.gone)}"] if self.gone else []
+        parts += [f"learning anew: {', '.join(sorted(self.learning))}"] if self.learning else []
+        parts += [f"gone: {', '.join(self.gone)}"] if self.gone else []
         return f"configuration changed: {', '.join(self.keys) or 'signals'}; {'; '.join(parts)}"
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 # ---- two configurations ---------------------------------------------------------------------------------------------
@@ -141,7 +135,7 @@ def compare(before: Made, after: Made, store: str) -> Changes:
     changed = {name for name in both if after.signals[name] != before.signals[name]}
     if after.reference and (is_new or is_gone or changed) and not problems:
         problems.append(
-            f"signals: {_few(sorted(is_new | is_gone | changed))}: not measured as in the reference "
+            f"signals: {', '.join(sorted(is_new | is_gone | changed))}: not measured as in the reference "
             f"{after.reference}: {_CURE}"
         )
     if problems:
@@ -223,6 +217,14 @@ def carry(state: Sequence[tuple[str, str, bytes]], changes: Changes, engine: Eng
     if changes.lost:
         blobs += _evidence(held, changes)
     return Carried(blobs, rows, alerts)
+
+
+def prove(state: Sequence[tuple[str, str, bytes]], carried: Carried, engine: Engine) -> None:
+    """Go on from a state as it is carried, with nothing written yet. Raises ValueError where that cannot be."""
+    held = {(table, key): data for table, key, data in state}
+    after = held | {(blob.table, blob.key): blob.data for blob in carried.blobs}
+    found = [(*key, data) for key, data in after.items() if data is not None]
+    Engine(engine.plan, SampledSignals(), engine.redact).restore(found)
 
 
 def _latest(held: Held, changes: Changes) -> Iterator[Blob]:

@@ -21,7 +21,7 @@ from monitor.calibration import Spending
 from monitor.clusters import derived
 from monitor.config import Config, parse
 from monitor.continuity import Changes, Made, RefusedError, compare
-from monitor.model import AlertChange, Reading
+from monitor.model import AlertChange, Blob, Checkpoint, Reading
 from monitor.settings import MINUTE
 from monitor.store import Store
 from tests.mortal import Mortal
@@ -520,3 +520,22 @@ def test_rules_alone_touch_neither_what_was_learned_nor_windows(rows: list[Row],
     assert {table for table, _, _ in set(after) ^ set(before)} <= {"engine"}
     assert differing == {"spending"}
     assert ("engine", "spending", msgspec.msgpack.encode(Spending())) in after  # of another budget
+
+
+def test_nothing_is_written_of_what_could_not_be_read_again(rows: list[Row], tmp_path: Path) -> None:
+    go(tmp_path, Stage(rows[:2_500], A, FEW))
+    path = tmp_path / "out" / app.STORE
+    with closing(Store(path)) as store:
+        ((_, key, evidence),) = [blob for blob in store.blobs() if blob[0] == "evidence"]
+        shares, vectors = msgspec.msgpack.decode(evidence)
+        names, counts, columns = msgspec.msgpack.decode(shares)
+        other = msgspec.msgpack.encode((msgspec.msgpack.encode((names[::-1], counts, columns)), vectors))
+        store.commit(checkpoint(store, [Blob("evidence", key, other)]))
+    before = held(path)
+    with few_signals(), pytest.raises(UsageError, match=r"cannot go on with this configuration: evidence of other"):
+        begin(tmp_path, A)
+    assert held(path) == before
+
+
+def checkpoint(store: Store, blobs: Sequence[Blob]) -> Checkpoint:
+    return Checkpoint({}, blobs, store.counts(), (), (), (), (), (), {})
