@@ -201,7 +201,7 @@ def check(
 
     Nothing is kept. Exit: 0 nothing is wrong, 2 something is, or too little is in the LOG to say anything.
     """
-    from monitor.app import make_engine  # noqa: PLC0415
+    from monitor.app import foretold, make_engine  # noqa: PLC0415
 
     if config is None and not logs:
         stop(2, "nothing to check; give a configuration (-c FILE), or a LOG")
@@ -211,10 +211,13 @@ def check(
             from monitor import check_command, outlook  # noqa: PLC0415
 
             with progress() as show:
-                found = outlook.foresee(settings, logs, show)
-            check_command.show(found)
+                seen = outlook.foresee(settings, logs, show)
+            check_command.show(seen)
         else:
-            make_engine(settings)  # as a replay makes it, with the model that it would load
+            engine = make_engine(settings)  # as a replay makes it, with the model that it would load
+            found = foretold(settings, engine)
+            if found is not None:
+                say([f"note: over {settings.store.path}: {found.words}"])
     typer.echo(f"{config or 'the defaults'}: ok")
 
 

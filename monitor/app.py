@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from io import BufferedIOBase
@@ -15,11 +15,12 @@ from typing import Any
 import msgspec
 
 from monitor.config import Config
+from monitor.continuity import Changes, Made, RefusedError, carry, compare, fingerprints, prove
 from monitor.contracts import SampleScorer, Scorer, Source
 from monitor.decoding import Decoder, make_decoder
 from monitor.engine import Engine, Plan, Step
 from monitor.measuring import signals_of
-from monitor.model import AlertChange, Position, Raw, Signal
+from monitor.model import AlertChange, Checkpoint, Position, Raw, Signal
 from monitor.pipeline import Pipeline
 from monitor.redaction import redact
 from monitor.reference_file import ReferenceFile, ReferenceFileError, misfits, unpack
@@ -32,7 +33,7 @@ from monitor.scoring import Score, score
 from monitor.settings import format_duration, format_time
 from monitor.sources import SOURCES
 from monitor.sources.files import FilesSettings
-from monitor.store import Store
+from monitor.store import Store, read_only
 from monitor.watermark import Admission
 
 STORE = "driftd.db"
@@ -223,13 +224,102 @@ def open_store(path: Path, config: Config, engine: Engine) -> Store:
     """
     store = Store(path)
     try:
-        _same_plan(store, config)
-        _same_models(store, engine.plan.signals)
-        _same_reference(store, engine.plan.file)
+        _same(store, made_by(config, engine))
     except UsageError:
         store.close()
         raise
     return store
+
+
+def continue_store(path: Path, config: Config, engine: Engine) -> tuple[Store, Changes | None]:
+    """A store that is new, or fitted to this configuration, and how that differs from the one before, if it does.
+
+    Raises UsageError where the store cannot go on with it, and StoreError; nothing is changed then.
+    """
+    with ExitStack() as stack:
+        store = Store(path)
+        stack.callback(store.close)
+        found = _carried(store, made_by(config, engine), engine)
+        stack.pop_all()
+        return store, found
+
+
+def made_by(config: Config, engine: Engine) -> Made:
+    """What decides the results of a run; `engine` is that of the configuration."""
+    plan = engine.plan
+    signals = fingerprints(plan.signals, plan.sampled, config.content)
+    return Made(settings_text(config), signals, "" if plan.file is None else plan.file.id)
+
+
+def changes(before: Made, config: Config, engine: Engine) -> Changes | None:
+    """What would change if a store that was made `before` went on with a configuration; None where nothing would.
+
+    Raises UsageError where it cannot. No store is touched.
+    """
+    after = made_by(config, engine)
+    return None if after == before else _compared(before, after, config.store.path)
+
+
+def foretold(config: Config, engine: Engine) -> Changes | None:
+    """What `driftd run` would change of the store that is there; None where there is none, or nothing would.
+
+    Raises UsageError where it could not go on, and StoreError.
+    """
+    path = config.store.path
+    if not config.sources or not path.is_file() or not path.stat().st_size:
+        return None
+    with closing(read_only(path)) as store:
+        known = made_of(store)
+    return None if known is None else changes(known, config, engine)
+
+
+def made_of(store: Store) -> Made | None:
+    """What a store was made with; None of one that nothing was committed to, or that does not say what it measured."""
+    meta = store.meta()
+    if "signals" not in meta or not store.blobs("pipeline"):
+        return None
+    return Made(meta["configuration"], json.loads(meta["signals"]), meta.get("reference", ""))
+
+
+def _compared(before: Made, after: Made, path: Path) -> Changes:
+    try:
+        return compare(before, after, str(path))
+    except RefusedError as error:
+        raise UsageError(str(error)) from None
+
+
+def _carried(store: Store, made: Made, engine: Engine) -> Changes | None:
+    """Fit a store to a configuration, in one transaction with what it then remembers to be made with."""
+    known = made_of(store)
+    if known is None:
+        if store.blobs("pipeline"):  # of an earlier driftd, which can only go on as it was
+            _same(store, made)
+        _remember(store, made)
+        return None
+    if known == made:
+        return None
+    found, state = _compared(known, made, store.path), store.blobs()
+    try:
+        carried = carry(state, found, engine)
+        prove(state, carried, engine)
+    except ValueError as error:
+        raise UsageError(f"{store.path} cannot go on with this configuration: {error}") from None
+    if found.stricter:
+        store.redact(engine.redact, keeps_text=engine.samples.keeps_text)
+    store.commit(
+        Checkpoint(
+            positions={},
+            blobs=carried.blobs,
+            counts=store.counts(),
+            readings=(),
+            changes=carried.changes,
+            alerts=carried.alerts,
+            rejects=(),
+            notices=[found.words],
+            meta=_meta(made),
+        )
+    )
+    return found
 
 
 def resume_from_store(pipeline: Pipeline) -> None:
@@ -248,44 +338,40 @@ def settings_text(config: Config) -> str:
     return json.dumps(parts)
 
 
-def _same_plan(store: Store, config: Config) -> None:
+def _meta(made: Made) -> dict[str, str]:
+    """As a store remembers it."""
+    file = {"reference": made.reference} if made.reference else {}
+    return {"configuration": made.configuration, "signals": json.dumps(made.signals), **file}
+
+
+def _remember(store: Store, made: Made) -> None:
+    for name, value in _meta(made).items():
+        store.remember(name, value)
+
+
+def _same(store: Store, made: Made) -> None:
     """Refuse to go on with another configuration than the store was made with; remember it in a new one."""
-    text = settings_text(config)
-    known = store.meta().get("configuration")
-    if known is not None and known != text:
-        changed = [key for key, value in json.loads(text).items() if json.loads(known).get(key) != value]
+    meta, now = store.meta(), json.loads(made.configuration)
+    known = json.loads(meta.get("configuration", made.configuration))
+    changed = [key for key, value in now.items() if known.get(key) != value]
+    if changed:
         raise UsageError(
             f"{store.path} was made with another configuration ({', '.join(changed)} changed); "
             "give another --out, or the configuration it was made with"
         )
-    store.remember("configuration", text)
-
-
-def _same_models(store: Store, signals: Mapping[str, Signal]) -> None:
-    """Refuse to go on with other models than the store was made with; remember them in a new one."""
-    text = json.dumps({name: signal.fingerprint for name, signal in sorted(signals.items()) if signal.sample})
-    known = store.meta().get("models", text)
-    if known != text:
-        was, now = json.loads(known), json.loads(text)
-        changed = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
+    was = json.loads(meta.get("signals", json.dumps(made.signals)))
+    changed = sorted(name for name in {*was, *made.signals} if was.get(name) != made.signals.get(name))
+    if changed:
         raise UsageError(
             f"{store.path} was made with another embedding model, or without one ({', '.join(changed)} changed); "
             "give another --out, or the model it was made with"
         )
-    store.remember("models", text)
-
-
-def _same_reference(store: Store, file: ReferenceFile | None) -> None:
-    """Refuse to go on with another reference file than the store was made with; remember it in a new one."""
-    if file is None:
-        return
-    known = store.meta().get("reference", file.id)
-    if known != file.id:
+    if meta.get("reference", made.reference) != made.reference:
         raise UsageError(
-            f"{store.path} was made with the reference {known}, not with {file.id}; "
+            f"{store.path} was made with the reference {meta['reference']}, not with {made.reference}; "
             "give another --out, or the reference it was made with"
         )
-    store.remember("reference", file.id)
+    _remember(store, made)
 
 
 def _write(out: Path, store: Store, pipeline: Pipeline, seconds: float, notices: Sequence[str]) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import msgspec
@@ -48,6 +48,10 @@ class Appearances:
                     for value in new
                 ]
         return notices
+
+    def forget(self, signals: Collection[str]) -> None:
+        """Of some signals nothing was told."""
+        self.told = {key: values for key, values in self.told.items() if key[1] not in signals}
 
     def dump(self) -> bytes:
         return msgspec.msgpack.encode(list(self.told.items()))

@@ -8,7 +8,7 @@ Pure: all state leaves as packed pieces and comes back the same.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count, takewhile
 from typing import NamedTuple
@@ -178,6 +178,51 @@ class Baselines:
             number = sum(1 for _ in self._parts(scope))
             learning = Learning(scope, begin, begin + length, self.sizes, only=frozenset(names), cycle=cycle)
             self.learning[Part(scope, number)] = learning
+
+    # ---- other signals ----------------------------------------------------------------------------------------------
+
+    def forget(self, signals: Collection[str], *, exchanges: bool = False) -> None:
+        """Drop what was learned of some signals, and with `exchanges` those that were sampled while others learn.
+
+        Later references that were of nothing else go, and those behind them take their numbers.
+        """
+        lost = frozenset(signals)
+        for learning in self.learning.values():
+            learning.forget(lost)
+            learning.exchanges = None if exchanges else learning.exchanges
+        for part, reference in self.references.items():
+            left, sampled = reference.without(lost), reference.exchanges
+            self.references[part] = replace(left, exchanges=None if sampled is None else sampled.without(lost))
+        self.accepted = {stream: names - lost for stream, names in self.accepted.items() if names - lost}
+        self.taken = {part: names - lost for part, names in self.taken.items()}
+        number = {
+            part: Part(scope, at)
+            for scope in self.begun
+            for at, part in enumerate([part for part in self._parts(scope) if part.number == 0 or self._is_of(part)])
+        }
+        self.learning = {number[part]: found for part, found in self.learning.items() if part in number}
+        self.references = {number[part]: found for part, found in self.references.items() if part in number}
+        self.taken = {number[part]: names for part, names in self.taken.items() if part in number and names}
+
+    def _is_of(self, part: Part) -> bool:
+        """Whether a part is of any signal, be it one that a later part has taken over."""
+        held = self._held(part)
+        return bool(held.signals if isinstance(held, ScopeReference) else held.only)
+
+    def learn(self, signals: Collection[str], at: int) -> None:
+        """Learn signals that are new from `at` on, in every scope for as long as it learned the others."""
+        coarsest = self.sizes[-1] // SLICES
+        begin, only = -(-at // coarsest) * coarsest, frozenset(signals)
+        for scope in self.begun if only else ():
+            parts = list(self._parts(scope))
+            for part in parts:
+                if part in self.learning and self.learning[part].only is None:  # it would learn them as well, for less
+                    self.taken[part] = self.taken.get(part, frozenset()) | only
+            if parts:
+                first = self._held(parts[0])
+                end = begin + first.end - first.begin
+                learning = Learning(scope, begin, end, self.sizes, only=only, cycle=first.cycle)
+                self.learning[Part(scope, len(parts))] = learning
 
     def _ruler(self, scope: Scope, signal: str) -> Part | None:
         """The part that a signal is held against, or learned by."""

@@ -7,7 +7,7 @@ what was learned in it stays comparable. Pure; what is made depends on the vecto
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,6 +162,11 @@ class Codebooks:
             self.books[key] = Codebook.of(held[:ENOUGH].astype(np.float64))
         elif len(held):
             self.waiting[key] = held
+
+    def forget(self, signals: Collection[str]) -> None:
+        """Of some vector signals codebooks are made anew."""
+        self.books = {key: book for key, book in self.books.items() if key[1] not in signals}
+        self.waiting = {key: part for key, part in self.waiting.items() if key[1] not in signals}
 
     def dump_waiting(self) -> bytes:
         """Packed, for a checkpoint."""

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from monitor import __version__
-from monitor.app import UsageError, make_engine, make_scorers, open_store, resume_from_store, settings_text
+from monitor.app import UsageError, continue_store, foretold, make_engine, make_scorers, resume_from_store
 from monitor.config import Config, ConfigError
 from monitor.contracts import LiveSource
 from monitor.decoding import Decoder, make_decoder
@@ -99,31 +99,27 @@ class Reload:
         finally:
             signal.signal(signal.SIGHUP, before)
 
-    def look(self, desk: Desk, config: Config) -> None:
-        """Read it again where that was asked for, and say so; what is refused leaves `config` in use."""
+    def look(self, desk: Desk) -> None:
+        """Read it again where that was asked for, and say so; where it is refused, the old one stays in use."""
         waiting = drained(desk.reloads)
         if not waiting and not self._asked.is_set():
             return
         self._asked.clear()
         try:
             new = self._read()
-            check_change(config, new)
-        except (ConfigError, UsageError) as error:
+            changed = foretold(new, make_engine(new))
+        except (ConfigError, UsageError, StoreError) as error:
             tell(logging.ERROR, f"the configuration was read again and is refused, the old one stays: {error}")
             desk.metrics.reloaded(successful=False, at=time.time())
             for answer in waiting:
                 answer.set_exception(ValueError(str(error)))
             return
-        tell(logging.INFO, "the configuration was read again")
+        more = "" if changed is None else f"; {changed.words}"
+        said = f"the configuration was read again, and is in use from now on{more}"
+        tell(logging.INFO, said)
         self.accepted = new
         for answer in waiting:
-            answer.set_result("read again, and in use from now on")
-
-
-def check_change(config: Config, new: Config) -> None:
-    """Raises UsageError where what was found with one configuration cannot be gone on with under another."""
-    if settings_text(config) != settings_text(new):
-        raise UsageError("what decides has changed; a store belongs to the configuration that it was made with")
+            answer.set_result(said)
 
 
 def run(config: Config, stopped: Callable[[], bool], reload: Reload | None = None) -> None:
@@ -159,8 +155,10 @@ def _run(config: Config, stopped: Callable[[], bool], reload: Reload | None) -> 
             except (TokensError, ListenError) as error:
                 raise UsageError(str(error)) from None
         engine = make_engine(config, scorers := make_scorers(config), metrics.score)
-        store = open_store(config.store.path, config, engine)
+        store, changed = continue_store(config.store.path, config, engine)
         stack.callback(store.close)
+        if changed is not None:
+            tell(logging.WARNING, changed.words)
         upkeep = _Upkeep(config.store)
         journal = _Journal(source, desk, upkeep)
         pipeline = Pipeline(
@@ -182,7 +180,7 @@ def _run(config: Config, stopped: Callable[[], bool], reload: Reload | None) -> 
 
         def over() -> bool:
             if reload is not None:
-                reload.look(desk, config)
+                reload.look(desk)
             return stopped() or (reload is not None and reload.accepted is not None)
 
         pipeline.follow(source, Idleness(config.idle_after / 1000), over)

@@ -6,7 +6,7 @@ Unix epoch, UTC; durations are integer milliseconds; every array is numpy and ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple
 
@@ -246,6 +246,21 @@ class Scored:
             remarks={name: flags[rows] for name, flags in self.remarks.items()},
             transcripts=None if self.transcripts is None else self.transcripts.take(rows),
         )
+
+    def fitted(self, signals: Mapping[str, Signal], lost: Collection[str], *, said: bool) -> Scored:
+        """The same records with a column for each of these signals; without observation of those that it had not.
+
+        Parameters
+        ----------
+        lost : signals that are measured otherwise now, so that what is there is none of them
+        said : whether what was said goes along; where it is not known nothing was
+
+        """
+        nothing = np.full(len(self), np.nan), Categories([], np.full(len(self), -1, np.int32))
+        known = {name: column for name, column in self.values.items() if name not in lost}
+        values = {name: known.get(name, nothing[signal.kind == "category"]) for name, signal in signals.items()}
+        unknown = self.transcripts or Transcripts.load([[None] * len(self)] * 3)
+        return replace(self, values=values, transcripts=unknown if said else None)
 
     def dump(self) -> tuple[Any, ...]:
         """Packed fields, for a checkpoint."""

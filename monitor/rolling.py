@@ -6,7 +6,7 @@ references move on together when a block completes. Pure: the caller says how fa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -93,6 +93,12 @@ class Rolling:
             if names - late:
                 book = books.get((scope.stream, PROMPT))
                 yield Learning.joined(blocks, begin, end, book).freeze(signals).without(late)
+
+    def forget(self, signals: Collection[str], *, exchanges: bool = False) -> None:
+        """Drop what was learned of some signals, and with `exchanges` those that were sampled."""
+        for learning in self.blocks.values():
+            learning.forget(signals)
+            learning.exchanges = None if exchanges else learning.exchanges
 
     # ---- state ------------------------------------------------------------------------------------------------------
 

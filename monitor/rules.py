@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Annotated, Literal, Self
@@ -351,6 +351,18 @@ def rebaselined(alert: Alert, now: int, why: str) -> AlertChange:
     """Its owner takes what it says for the new normal."""
     state: AlertState = "inactive" if alert.state == "pending" else "resolved"
     return _row(alert, now, state, "rebaselined", f"{alert.contributions[0].summary}; {why}")
+
+
+def taken_away(alert: Alert, now: int, names: Collection[str], gone: Collection[str]) -> _Moved:
+    """An alert where its rule is not among those `names` any more, or some of its signals are not what they were."""
+    if alert.rule not in names:
+        return _removed(alert, now)
+    left = tuple(part for part in alert.contributions if part.signal not in gone)
+    if left:
+        return alert if left == alert.contributions else structs.replace(alert, contributions=left), None
+    state: AlertState = "inactive" if alert.state == "pending" else "resolved"
+    why = f"{alert.contributions[0].summary}; it is not measured any more as it was"
+    return None, _row(alert, now, state, "signal_removed", why)
 
 
 def _toward_firing(rule: Rule, key: AlertKey, alert: Alert | None, saying: Sequence[Observed], now: int) -> _Moved:

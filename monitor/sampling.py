@@ -6,7 +6,7 @@ with traffic. What is kept of an exchange is its redacted text. Pure: the caller
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -105,6 +105,28 @@ class Measures:
             names=self.names[rows] if self.categories else self.names,
         )
 
+    def without(self, signals: Collection[str]) -> Measures:
+        """What is left of it where some signals are not wanted any more."""
+        plain = [name for name in self.signals if name not in signals]
+        named = [name for name in self.categories if name not in signals]
+        numbers = self.numbers[:, [self.signals.index(name) for name in plain]] if self.signals else self.numbers
+        names = self.names[:, [self.categories.index(name) for name in named]] if self.categories else self.names
+        return Measures(tuple(plain), numbers, tuple(named), names)
+
+    def fitted(self, n: int, signals: Sequence[str], categories: Sequence[str]) -> Measures:
+        """The same `n` exchanges with these columns; without observation of what was not measured of them."""
+        if (self.signals, self.categories) == (signals, categories):
+            return self
+        numbers = np.full((n, len(signals)), np.nan, np.float32)
+        names = np.full((n, len(categories)), None, np.object_)
+        for at, name in enumerate(signals):
+            if name in self.signals:
+                numbers[:, at] = self.numbers[:, self.signals.index(name)]
+        for at, name in enumerate(categories):
+            if name in self.categories:
+                names[:, at] = self.names[:, self.categories.index(name)]
+        return Measures(tuple(signals), numbers, tuple(categories), names)
+
     def beside(self, more: Measures) -> Measures:
         """The same exchanges with what else was measured of them."""
         if not self.signals and not self.categories:
@@ -126,10 +148,29 @@ class Measures:
         return cls(tuple(signals), table, tuple(categories), names)
 
 
-def add_measures(parts: Sequence[Measures]) -> Measures:
-    """Those of several samples, one behind the other."""
-    numbers, names = np.concatenate([part.numbers for part in parts]), np.concatenate([part.names for part in parts])
-    return replace(parts[0], numbers=numbers, names=names)
+def add_measures(parts: Sequence[tuple[int, Measures]]) -> Measures:
+    """Those of several samples, each with its number of exchanges, one behind the other.
+
+    What was measured of some of them only is no observation of the others.
+    """
+    signals = tuple(dict.fromkeys(name for _, part in parts for name in part.signals))
+    categories = tuple(dict.fromkeys(name for _, part in parts for name in part.categories))
+    fitted = [part.fitted(n, signals, categories) for n, part in parts]
+    return Measures(
+        signals,
+        np.concatenate([part.numbers for part in fitted]),
+        categories,
+        np.concatenate([part.names for part in fitted]),
+    )
+
+
+def add_vectors(parts: Sequence[tuple[int, Mapping[str, HalfVectors]]]) -> dict[str, HalfVectors]:
+    """Vectors of several samples in the same way."""
+    widths = {name: found.shape[1] for _, part in parts for name, found in part.items()}
+    return {
+        name: np.concatenate([part.get(name, np.full((n, width), np.nan, np.float16)) for n, part in parts])
+        for name, width in widths.items()
+    }
 
 
 def _no_hashes() -> Hashes:
@@ -175,6 +216,11 @@ class Sample:
     def least(self, at_most: int) -> Sample:
         """The `at_most` exchanges of least hash, ascending."""
         return self.take(np.argsort(self.id_hash, kind="stable")[:at_most])
+
+    def without(self, signals: Collection[str]) -> Sample:
+        """The same exchanges without what was measured of some signals."""
+        vectors = {name: found for name, found in self.vectors.items() if name not in signals}
+        return replace(self, vectors=vectors, measures=self.measures.without(signals))
 
     def joined(self, new: Sample, at_most: int, redact: Redact) -> Sample:
         """The least of both; of the `new` only those that stay are redacted."""
@@ -224,6 +270,6 @@ def add_samples(parts: Sequence[Sample]) -> Sample:
         np.concatenate([part.user_hash for part in filled]),
         concatenate_transcripts([part.transcripts for part in filled]) or _nothing_said(),
         {label: np.concatenate([part.segments[label] for part in filled]) for label in filled[0].segments},
-        {name: np.concatenate([part.vectors[name] for part in filled]) for name in filled[0].vectors},
-        add_measures([part.measures for part in filled]),
+        add_vectors([(len(part), part.vectors) for part in filled]),
+        add_measures([(len(part), part.measures) for part in filled]),
     )

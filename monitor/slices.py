@@ -8,7 +8,7 @@ how far time has come.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -61,7 +61,7 @@ class Names:
     def admit(self, names: set[str]) -> None:
         """Take in the new names of a slice that closes, as far as there is room."""
         new = sorted(names - set(self.admitted) - {OTHER}, key=name_hash)
-        self.admitted += new[: self.at_most - len(self.admitted)]
+        self.admitted += new[: max(self.at_most - len(self.admitted), 0)]  # the cap may have been higher before
 
 
 def name_hash(name: str) -> int:
@@ -330,6 +330,12 @@ class OpenSlices:
     def oldest_end(self) -> int | None:
         """End of the oldest open slice, None where none is open."""
         return min(self._open) + self.size if self._open else None
+
+    def rewrite(self, contents: Callable[[Contents], Contents], sample: Callable[[Sample], Sample]) -> None:
+        """Put other contents and samples in the place of those of the open slices."""
+        for scopes in self._open.values():
+            for scope, found in scopes.items():
+                scopes[scope] = self._opened(contents(found.contents()), sample(found.sample))
 
     def dump(self) -> bytes:
         """All of the state, packed."""

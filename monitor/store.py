@@ -18,6 +18,7 @@ import msgspec
 import pydantic
 
 from monitor.model import Action, Alert, AlertChange, Blob, Checkpoint, Event, Position, Reading, Reject
+from monitor.sampling import Redact
 from monitor.settings import DAY, Duration, Settings, format_time
 
 _FIRST = """
@@ -250,6 +251,42 @@ class Store:
             if self.megabytes > settings.megabytes:
                 db.execute(_FORGET_READINGS, [_NEVER, _AT_ONCE])
                 db.execute(_FORGET_CHANGES, [_NEVER, _AT_ONCE // 10])
+
+    def redact(self, redact: Redact, *, keeps_text: bool) -> None:
+        """Keep less of what was said in what was told already: once more is as once. Raises StoreUnwritableError.
+
+        Summaries, names of values, notices and what people said of events pass through `redact`, and so do excerpts of
+        messages and explanations, or without `keeps_text` these go.
+        """
+
+        def said(text: str | None) -> str | None:
+            return redact([text])[0] if text else text
+
+        def quoted(text: str | None) -> str | None:
+            return said(text) if keeps_text else None
+
+        encode = msgspec.msgpack.encode
+        with self._transaction() as db:
+            rejects = db.execute("select id, excerpt from reject where excerpt is not null").fetchall()
+            db.executemany("update reject set excerpt = ? where id = ?", [(quoted(text), id_) for id_, text in rejects])
+            notices = db.execute("select id, text from notice").fetchall()
+            db.executemany("update notice set text = ? where id = ?", [(said(text), id_) for id_, text in notices])
+            events = db.execute("select id, title, text from event").fetchall()
+            fresh = [(said(title), said(text), id_) for id_, title, text in events]
+            db.executemany("update event set title = ?, text = ? where id = ?", fresh)
+            actions = db.execute("select id, detail from audit").fetchall()
+            db.executemany("update audit set detail = ? where id = ?", [(said(text), id_) for id_, text in actions])
+            for id_, row in db.execute("select id, row from change").fetchall():
+                change = msgspec.msgpack.decode(row, type=AlertChange)
+                told = said(change.summary), quoted(change.explanation)
+                change = msgspec.structs.replace(change, summary=told[0], explanation=told[1])
+                db.execute("update change set row = ? where id = ?", [encode(change), id_])
+            for id_, row in db.execute("select id, row from reading where verdict = 'drift'").fetchall():
+                reading = msgspec.msgpack.decode(row, type=Reading)
+                reading = msgspec.structs.replace(
+                    reading, moved=said(reading.moved), trend_unit=said(reading.trend_unit)
+                )
+                db.execute("update reading set row = ? where id = ?", [encode(reading), id_])
 
     @property
     def megabytes(self) -> float:

@@ -6,8 +6,8 @@ Pure: no clock, the caller says how far time has come.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import msgspec
@@ -58,6 +58,10 @@ class Contents:
     """Exchanges (feedback events are not volume)."""
     summaries: Mapping[str, AnySummary] = field(default_factory=dict)
 
+    def without(self, signals: Collection[str]) -> Contents:
+        """The same without some signals."""
+        return Contents(self.records, {name: part for name, part in self.summaries.items() if name not in signals})
+
     def dump(self) -> tuple[int, list[tuple[str, Kind, bytes]]]:
         kinds: dict[type, Kind] = {cls: kind for kind, cls in SUMMARIES.items()}
         return self.records, [(name, kinds[type(part)], part.dump()) for name, part in self.summaries.items()]
@@ -93,6 +97,14 @@ class Slice:
         """What it holds of one signal of a scope."""
         contents = self.scopes.get(scope)
         return contents.summaries.get(signal) if contents else None
+
+    def rewritten(self, contents: Callable[[Contents], Contents], sample: Callable[[Sample], Sample]) -> Slice:
+        """The same slice with other contents and samples."""
+        return replace(
+            self,
+            scopes={scope: contents(found) for scope, found in self.scopes.items()},
+            samples={stream: sample(found) for stream, found in self.samples.items()},
+        )
 
     def dump(self) -> bytes:
         rows = [(scope, contents.dump()) for scope, contents in self.scopes.items()]

@@ -114,12 +114,37 @@ def test_sources_of_several_formats_are_one_stream_of_time(mock: Mock, tmp_path:
 
 
 @pytest.mark.usefixtures("_mocked")
-def test_another_configuration_than_that_of_the_store_is_refused(mock: Mock, tmp_path: Path) -> None:
+def test_another_stream_key_than_that_of_the_store_is_refused(mock: Mock, tmp_path: Path) -> None:
     path = tmp_path / "driftd.db"
     daemon.run(settings(mock, "refused", path), lambda: True)
     daemon.run(settings(mock, "refused", path, "idle_after: 5m\nlog: {format: json}"), lambda: True)
-    with pytest.raises(UsageError, match=r"another configuration \(streams changed\)"):
+    with pytest.raises(UsageError, match=r'^streams.by: .*driftd.db was made with "model", and it is "tenant" now; '):
         daemon.run(settings(mock, "refused", path, "streams: {by: tenant}"), lambda: True)
+
+
+@pytest.mark.usefixtures("_mocked")
+def test_a_changed_configuration_goes_on_and_the_log_and_check_say_which(mock: Mock, tmp_path: Path) -> None:
+    rows, path, plain = lines(make_log(1, 300)), tmp_path / "driftd.db", "signals: {embedding: false}\n"
+    mock.send("changed", *rows[:200])
+    run_until(settings(mock, "changed", path, plain), 200)
+    other = f"{plain}rules: [{{name: Own, signal: status, on: drift}}]"
+    mock.send("changed", *rows[200:])
+    said = run_until(settings(mock, "changed", path, other), len(rows))
+    assert said[:2] == ["configuration changed: rules; kept: 4 signals", "started"]
+    with closing(Store(path)) as store:
+        assert "configuration changed: rules; kept: 4 signals" in store.notices()
+    assert run_until(settings(mock, "changed", path, other), len(rows))[0] == "started"
+    file, source = tmp_path / "driftd.yaml", f"{{kind: kafka, brokers: {mock.brokers}, topic: changed}}"
+    text = f"sources: [{source}]\nwindows: [1m]\nreference: {{size: 6m}}\nstore: {{path: {path}}}\n{plain}"
+    for more, code, told in (
+        ("", 0, f"note: over {path}: configuration changed: rules; kept: 4 signals\n"),
+        ("lateness: 1m", 0, f"note: over {path}: configuration changed: lateness, rules; kept: 4 signals\n"),
+        ("streams: {by: tenant}", 2, f'driftd: streams.by: {path} was made with "model", and it is "tenant" now; '),
+    ):
+        file.write_text(text + more)
+        with few_signals():
+            done = CliRunner().invoke(app, ["check", "-c", str(file)])
+        assert (done.exit_code, done.output.startswith(told)) == (code, True), done.output
 
 
 @pytest.mark.parametrize(

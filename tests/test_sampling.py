@@ -194,7 +194,7 @@ def test_measures_stand_side_by_side_and_one_behind_the_other() -> None:
     both = one.beside(other)
     assert both.number("cost").tolist() == [1.0, 2.0]
     assert both.category("language").tolist() == ["de", None]
-    twice = add_measures([both, both.take(np.array([1]))])
+    twice = add_measures([(len(both.numbers), both), (1, both.take(np.array([1])))])
     assert twice.number("cost").tolist() == [1.0, 2.0, 2.0]
     assert twice.category("language").tolist() == ["de", None, None]
     assert Measures().beside(one) is one

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -320,10 +320,27 @@ def as_they_are(data: bytes, gone: Collection[tuple[Scope, str]]) -> bytes:
     pairs, names, counts, left_out, columns = msgspec.msgpack.decode(data)
     lost = {(*scope, signal) for scope, signal in gone}
     kept = [row for row, ((stream, arm, *_), name) in enumerate(names) if (stream, arm, name) not in lost]
-    packed = packed_shares(columns, {len(columns) - 2, len(columns) - 1}, counts, kept)
+    *series, packed = _rows(names, counts, columns, kept)
     found = {tuple(pair): {*signals, *(s for *arm, s in lost if arm == pair[:2])} for pair, signals in left_out}
     out = [(pair, sorted(signals)) for pair, signals in found.items()]
-    return msgspec.msgpack.encode((pairs, [names[row] for row in kept], [counts[row] for row in kept], out, packed))
+    return msgspec.msgpack.encode((pairs, *series, out, packed))
+
+
+def without(data: bytes, signals: Collection[str]) -> bytes:
+    """What `ArmTable.dump` packed, as if some signals had never been met."""
+    pairs, names, counts, left_out, columns = msgspec.msgpack.decode(data)
+    kept = [row for row, (_, name) in enumerate(names) if name not in signals]
+    *series, packed = _rows(names, counts, columns, kept)
+    out = [(pair, [name for name in found if name not in signals]) for pair, found in left_out]
+    return msgspec.msgpack.encode((pairs, *series, out, packed))
+
+
+def _rows(
+    names: Sequence[Any], counts: Sequence[int], columns: Sequence[bytes], kept: Sequence[int]
+) -> tuple[list[Any], list[int], list[bytes]]:
+    """Names, shares and packed columns of some series."""
+    packed = packed_shares(columns, {len(columns) - 2, len(columns) - 1}, counts, kept)
+    return [names[row] for row in kept], [counts[row] for row in kept], packed
 
 
 def _sizes(told: Sequence[Shown]) -> Floats:

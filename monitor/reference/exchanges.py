@@ -6,7 +6,7 @@ cluster of their prompt, and without any text: which they are does not depend on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,6 +89,11 @@ class Exchanges:
         each = np.float32(2.0**64 / float(kept.id_hash[-1]))
         return replace(kept, stands_for=np.maximum(kept.stands_for, each))
 
+    def without(self, signals: Collection[str]) -> Exchanges:
+        """The same exchanges without what was measured of some signals."""
+        vectors = None if PROMPT in signals else self.vectors
+        return replace(self, measures=self.measures.without(signals), vectors=vectors)
+
     def joined(self, new: Exchanges, at_most: int) -> Exchanges:
         """The least of both."""
         return add_exchanges([self, new]).least(at_most)
@@ -142,6 +147,6 @@ def add_exchanges(parts: Sequence[Exchanges]) -> Exchanges:
         np.concatenate([part.user_hash for part in parts]),
         np.concatenate([part.stands_for for part in parts]),
         {label: np.concatenate([part.segments[label] for part in parts]) for label in parts[0].segments},
-        add_measures([part.measures for part in parts]),
+        add_measures([(len(part), part.measures) for part in parts]),
         np.concatenate(vectors) if vectors else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import msgspec
@@ -166,6 +166,19 @@ class Learning:
         """Add what has come since to the total, many slices at a time."""
         if self._fresh:
             self.total, self._fresh = add_contents([self.total, *self._fresh]), []
+
+    def forget(self, signals: Collection[str]) -> None:
+        """Drop what was learned of some signals."""
+        self._fold()
+        self.total = self.total.without(signals)
+        self.kept = {
+            size: {start: contents.without(signals) for start, contents in held.items()}
+            for size, held in self.kept.items()
+        }
+        self.only = None if self.only is None else self.only.difference(signals)
+        self.exchanges = None if self.exchanges is None else self.exchanges.without(signals)
+        for sums in self.phases.values():
+            sums.forget(signals)
 
     def freeze(self, signals: Mapping[str, Signal]) -> ScopeReference:
         """The finished reference."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -79,6 +79,12 @@ class PhaseSums:
         self._fold()
         done = {phase: (times, _without_vectors(sums)) for phase, (times, sums) in self.done.items()}
         return PhaseSums(self.cycle, done, self.phase, False, _without_vectors(self._open))
+
+    def forget(self, signals: Collection[str]) -> None:
+        """Drop what was learned of some signals."""
+        self._fold()
+        self.done = {phase: (times, sums.without(signals)) for phase, (times, sums) in self.done.items()}
+        self._open = self._open.without(signals)
 
     def pieces(self) -> Iterator[tuple[int, int, Callable[[], bytes]]]:
         """Phase, how often it was passed, and what packs the sum of that: it never changes."""

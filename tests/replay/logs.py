@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
 import numpy as np
@@ -17,7 +17,7 @@ import zstandard
 
 from monitor import app, daemon
 from monitor.config import Config, parse
-from monitor.contracts import Scorer
+from monitor.contracts import SampleScorer, Scorer
 from monitor.engine import Step
 from monitor.model import Categories, Records, Scores, Signal, Transcripts
 from monitor.pipeline import Pipeline
@@ -135,41 +135,46 @@ def read_result(out: Path) -> Result:
 
 @dataclass(frozen=True)
 class Few:
-    """A scorer cut down to SIGNALS."""
+    """A scorer cut down to a few signals."""
 
     scorer: Scorer
+    names: Collection[str] = SIGNALS
 
     @property
     def signals(self) -> Sequence[Signal]:
-        return [signal for signal in self.scorer.signals if signal.name in SIGNALS]
+        return [signal for signal in self.scorer.signals if signal.name in self.names]
 
     def score(self, records: Records) -> Scores:
         columns = self.scorer.score(records).columns
-        return Scores({name: column for name, column in columns.items() if name in SIGNALS})
+        return Scores({name: column for name, column in columns.items() if name in self.names})
 
 
+@dataclass(frozen=True)
 class Sketch:
     """A scorer of samples that needs no model: what it makes follows from every character and from its neighbours.
 
     That a text's numbers depend a little on those scored beside it shows when a sample is not scored as a whole.
     """
 
+    side: Literal["prompt", "response"] = "response"
+    fingerprint: str = "sketch"
+
     @property
     def signals(self) -> Sequence[Signal]:
         return [
-            Signal("response_embedding", "vector", sample=True, fingerprint="sketch", size=4),
+            Signal(f"{self.side}_embedding", "vector", sample=True, fingerprint=self.fingerprint, size=4),
             Signal("relevance", "numeric", "unit", sample=True),
             Signal("response_language", "category", sample=True),
         ]
 
     def score(self, transcripts: Transcripts) -> Scores:
-        said = [[ord(letter) for letter in text or " "] for text in transcripts.response]
+        said = [[ord(letter) for letter in text or " "] for text in getattr(transcripts, self.side)]
         raw = np.array([[len(s), sum(s), sum(s[::2]), sum(s[::3])] for s in said], np.float64).reshape(-1, 4)
         turned = np.sin(raw + np.arange(4)) + 1e-3 * np.sin(raw.sum())
         vectors = (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
         return Scores(
             {
-                "response_embedding": vectors,
+                f"{self.side}_embedding": vectors,
                 "relevance": np.abs(vectors[:, 0]).astype(np.float64),
                 "response_language": Categories(["xx", "yy"], (vectors[:, 1] > 0).astype(np.int32)),
             },
@@ -178,15 +183,20 @@ class Sketch:
 
 
 @contextmanager
-def few_signals(batch: int = 4096, *, sampled: bool = False) -> Iterator[None]:
-    """Replays that measure SIGNALS, with `sampled` those of Sketch too, and ask for `batch` messages at a time."""
+def few_signals(
+    batch: int = 4096, *, sampled: bool | Sequence[SampleScorer] = False, names: Collection[str] = SIGNALS
+) -> Iterator[None]:
+    """Replays that measure the signals `names` and ask for `batch` messages at a time.
+
+    With `sampled` they measure those of Sketch too, or of the scorers that it is.
+    """
     make = app.make_scorers
 
     def few(settings: Config) -> list[Any]:
-        return [Few(scorer) for scorer in make(settings)]
+        return [Few(scorer, names) for scorer in make(settings)]
 
     def sample(_: Config) -> list[Any]:
-        return [Sketch()] if sampled else []
+        return list(sampled) if isinstance(sampled, Sequence) else [Sketch()] * sampled
 
     with (
         patch.object(app, "make_scorers", few),
