@@ -132,6 +132,7 @@ def run(
     from monitor.config import load  # noqa: PLC0415
     from monitor.logs import speak  # noqa: PLC0415
 
+    os.umask(0o027)  # what is kept of texts is nobody else's
     stop_asked, reload = daemon.Stop(), daemon.Reload(partial(load, config))
     with failures(), stop_asked.on_signals(), reload.on_signal():
         settings = load(config)

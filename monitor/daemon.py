@@ -27,6 +27,7 @@ from monitor.logs import tell
 from monitor.metrics import Metrics
 from monitor.pipeline import Pipeline
 from monitor.scorers.custom import custom_paths
+from monitor.scoring import scorer_name
 from monitor.settings import format_time
 from monitor.snapshot import snapshot
 from monitor.sources import SOURCES
@@ -145,7 +146,9 @@ def run(config: Config, stopped: Callable[[], bool], reload: Reload | None = Non
 def _run(config: Config, stopped: Callable[[], bool], reload: Reload | None) -> None:
     """Until told to stop, or another configuration was accepted."""
     with ExitStack() as stack:
-        metrics = Metrics(config.web.series if config.web else SERIES)
+        rules = [(rule.name, rule.severity) for rule in config.all_rules()]
+        scorers = make_scorers(config)
+        metrics = Metrics(config.web.series if config.web else SERIES, rules, list(map(scorer_name, scorers)))
         desk = Desk(config.store.path, metrics)
         source = open_sources(config)
         stack.callback(source.close)
@@ -154,7 +157,7 @@ def _run(config: Config, stopped: Callable[[], bool], reload: Reload | None) -> 
                 stack.enter_context(served(config.web, desk))
             except (TokensError, ListenError) as error:
                 raise UsageError(str(error)) from None
-        engine = make_engine(config, scorers := make_scorers(config), metrics.score)
+        engine = make_engine(config, scorers, metrics.score)
         store, changed = continue_store(config.store.path, config, engine)
         stack.callback(store.close)
         if changed is not None:

@@ -34,7 +34,7 @@ from monitor.scoring import RAISED, B_contra, BatchScorer, score, scorer_name
 from monitor.settings import format_duration
 from monitor.snapshot import Snapshot, WindowSignal
 
-_VERDICTS = ("ok", "drift", "insufficient", "learning")
+VERDICTS = ("ok", "drift", "insufficient", "learning")
 _PASSING = {"counted", "held", "waiting"}
 """Fates of records that are not dropped: counted, or not decided yet."""
 _WHERE = ("stream", "segment", "signal", "window")
@@ -117,6 +117,10 @@ class Metrics:
 
     cap: int
     """Series of streams and segments that are shown at most."""
+    rules: Sequence[tuple[str, str]] = ()
+    """Name and severity of the rules, of which firings are counted from 0 on."""
+    scorers: Sequence[str] = ()
+    """Names of the scorers, of which failures are counted from 0 on."""
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     _scoring: Histogram = field(init=False)
     _commit: Histogram = field(init=False)
@@ -139,7 +143,9 @@ class Metrics:
         self._made(Gauge, "build_info").labels(__version__).set(1)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self._snapshot = _OfSnapshot(self.cap)
+        for rule in self.rules:
+            self._firings.labels(*rule)
+        self._snapshot = _OfSnapshot(self.cap, self.scorers)
         self.registry.register(self._snapshot)
         self.reloaded(successful=True, at=time.time())
 
@@ -207,9 +213,9 @@ class Metrics:
 class _OfSnapshot(Collector):
     """Families made from one snapshot; those of windows are worked out once a snapshot."""
 
-    def __init__(self, cap: int) -> None:
+    def __init__(self, cap: int, scorers: Sequence[str]) -> None:
         self.snapshot: Snapshot | None = None
-        self._cap, self._lock = cap, threading.Lock()
+        self._cap, self._scorers, self._lock = cap, scorers, threading.Lock()
         self._known: tuple[Snapshot, list[Sample]] | None = None
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
@@ -236,7 +242,7 @@ class _OfSnapshot(Collector):
             Sample("series", [], len(shown)),
             Sample("series_limited", [], float(len(growing) > len(shown))),
         ]
-        return [*_of_all(snapshot), *limits, *shown]
+        return [*_of_all(snapshot, self._scorers), *limits, *shown]
 
 
 def _family(name: str) -> CounterMetricFamily | GaugeMetricFamily:
@@ -245,7 +251,7 @@ def _family(name: str) -> CounterMetricFamily | GaugeMetricFamily:
     return made(f"driftd_{name}", metric.help, labels=metric.labels)
 
 
-def _of_all(snapshot: Snapshot) -> Iterator[Sample]:
+def _of_all(snapshot: Snapshot, scorers: Sequence[str]) -> Iterator[Sample]:
     """What does not grow with streams and segments."""
     if snapshot.committed is not None:
         yield Sample("last_commit_timestamp_seconds", [], snapshot.committed)
@@ -253,9 +259,9 @@ def _of_all(snapshot: Snapshot) -> Iterator[Sample]:
     for reason, count in snapshot.counts.items():
         if reason not in _PASSING:
             yield Sample("records_dropped_total", [reason], count)
-    for remark, count in snapshot.remarks.items():
-        if remark.endswith(RAISED):
-            yield Sample("scorer_failures_total", [remark.removesuffix(RAISED)], count)
+    raised = {name.removesuffix(RAISED): count for name, count in snapshot.remarks.items() if name.endswith(RAISED)}
+    for scorer, count in (dict.fromkeys(scorers, 0) | raised).items():
+        yield Sample("scorer_failures_total", [scorer], count)
     if snapshot.watermark is not None:
         yield Sample("watermark_timestamp_seconds", [], snapshot.watermark / 1000)
     if snapshot.spent is not None:
@@ -308,7 +314,7 @@ def _where(reading: Reading) -> list[str]:
 
 def _of_reading(reading: Reading) -> Iterator[Sample]:
     labels = [*_where(reading), reading.baseline]
-    for verdict in _VERDICTS:
+    for verdict in VERDICTS:
         yield Sample("drift_verdict", [*labels, verdict], float(reading.verdict == verdict))
     values = {
         "drift_pvalue": reading.p_value,

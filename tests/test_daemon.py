@@ -191,6 +191,7 @@ class Process:
     """A running daemon."""
 
     process: subprocess.Popen[str]
+    folder: Path
 
     def line(self) -> dict[str, str]:
         assert self.process.stderr is not None
@@ -210,12 +211,15 @@ def running(tmp_path: Path) -> Iterator[Process]:
     )
     command = [sys.executable, "-m", "monitor", "run", "-c", str(file)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        yield Process(process)
+        yield Process(process, tmp_path)
         process.kill()
 
 
 def test_it_waits_for_a_broker_that_is_not_there_and_stops_when_it_is_told_to(running: Process) -> None:
     assert running.line()["event"] == "started"
+    assert [
+        path.name for path in running.folder.iterdir() if path.suffix == ".db" and path.stat().st_mode & 0o007
+    ] == []
     trouble = running.line()
     assert trouble["level"] == "warning"
     assert "kafka topic t at 127.0.0.1:1" in trouble["event"]

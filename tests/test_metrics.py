@@ -18,7 +18,7 @@ from monitor.metrics import METRICS, Metrics
 from monitor.model import Records, Scores, Signal
 from monitor.scorers.operational import Operational
 from monitor.snapshot import Snapshot
-from tests.debian import needs_prometheus
+from tests.promql import needs_prometheus
 from tests.replay.logs import START, config, lines, make_log, write
 from tests.watched import COMMITTED, Watched
 
@@ -202,6 +202,13 @@ def test_a_scorer_that_fails_is_counted_and_timed_once_a_batch() -> None:
     found = metrics.score(Broken(), records(3))
     assert found.remarks["broken_raised"].tolist() == [False, True, False]
     assert values(samples(metrics), "scoring_seconds_count", scorer="broken") == [1]
+
+
+def test_what_never_happened_is_counted_from_nothing_on(run: Watched) -> None:
+    metrics = Metrics(CAP, [("AnyDrift", "warning")], ["text"])
+    metrics.show(run.snapshot, 0)
+    assert values(samples(metrics), "alert_firings_total", rule="AnyDrift", severity="warning") == [0]
+    assert values(samples(metrics), "scorer_failures_total", scorer="text") == [0]
 
 
 def test_partitions_that_are_gone_are_shown_no_more() -> None:
