@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import hypothesis.strategies as st
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 
@@ -21,7 +22,7 @@ from monitor.calibration import Spending
 from monitor.clusters import derived
 from monitor.config import Config, parse
 from monitor.continuity import Changes, Made, RefusedError, compare
-from monitor.model import AlertChange, Blob, Checkpoint, Reading
+from monitor.model import AlertChange, Blob, Checkpoint, Reading, Signal, concatenate
 from monitor.settings import MINUTE
 from monitor.store import Store
 from tests.mortal import Mortal
@@ -39,6 +40,7 @@ from tests.replay.logs import (
     shuffled,
     write,
 )
+from tests.test_invariance import records
 
 FEW = tuple(name for name in SIGNALS if name != "latency_seconds")
 TIMES = "windows: [1m]\nreference: {size: 6m}\n"
@@ -541,3 +543,15 @@ def test_nothing_is_written_of_what_could_not_be_read_again(rows: list[Row], tmp
 
 def checkpoint(store: Store, blobs: Sequence[Blob]) -> Checkpoint:
     return Checkpoint({}, blobs, store.counts(), (), (), (), (), (), {})
+
+
+def test_records_go_along_with_what_was_said_where_samples_need_it_and_only_there() -> None:
+    none, n = records(each=1), len(records(each=1))
+    signals = {"score": Signal("score", "numeric", "unit"), "of": Signal("of", "category")}
+    found = none.fitted(signals, ["score"], said=True)
+    assert found.transcripts is not None
+    assert found.transcripts.prompt.tolist() == [None] * n
+    assert np.isnan(found.values["score"]).all()  # type: ignore[arg-type]  a number
+    assert found.values.keys() == signals.keys()
+    assert found.fitted(signals, [], said=False).transcripts is None
+    assert concatenate([found, found]).take(np.arange(2 * n)).transcripts is not None
