@@ -494,12 +494,12 @@ def test_what_needs_nothing_keeps_all_signals(more: str, keys: list[str]) -> Non
 
 def test_another_cap_on_streams_holds_from_then_on(tmp_path: Path) -> None:
     rows = make_log(1, 600, streams=4, segments=1)
-    late = [row | {"model": f"new-{number % 3}", "ts": row["ts"] + 600_000} for number, row in enumerate(rows)]
+    late = [row | {"model": f"new-{number % 3}", "ts": row["ts"] + 140_000} for number, row in enumerate(rows)]
     late = [row | {"id": f"late-{row['id']}"} for row in late if "kind" not in row]
     went = go(
         tmp_path,
-        Stage(rows, config("streams: {at_most: 5}"), FEW),
-        Stage(late, config("streams: {at_most: 2}"), FEW),
+        Stage(rows + late[:30], config("streams: {at_most: 5}", lateness="25s"), FEW),
+        Stage(late[30:], config("streams: {at_most: 2}", lateness="25s"), FEW),
     )
     assert {reading.stream for reading in went.readings} == {"bot-0", "bot-1", "bot-2", "bot-3", "other"}
 
@@ -551,7 +551,7 @@ def test_records_go_along_with_what_was_said_where_samples_need_it_and_only_ther
     found = none.fitted(signals, ["score"], said=True)
     assert found.transcripts is not None
     assert found.transcripts.prompt.tolist() == [None] * n
-    assert np.isnan(found.values["score"]).all()  # type: ignore[arg-type]  a number
+    assert np.isnan(np.asarray(found.values["score"])).all()
     assert found.values.keys() == signals.keys()
     assert found.fitted(signals, [], said=False).transcripts is None
     assert concatenate([found, found]).take(np.arange(2 * n)).transcripts is not None
