@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import hypothesis.strategies as st
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 
@@ -21,7 +22,7 @@ from monitor.calibration import Spending
 from monitor.clusters import derived
 from monitor.config import Config, parse
 from monitor.continuity import Changes, Made, RefusedError, compare
-from monitor.model import AlertChange, Blob, Checkpoint, Reading
+from monitor.model import AlertChange, Blob, Checkpoint, Reading, Signal, concatenate
 from monitor.settings import MINUTE
 from monitor.store import Store
 from tests.mortal import Mortal
@@ -39,6 +40,7 @@ from tests.replay.logs import (
     shuffled,
     write,
 )
+from tests.test_invariance import records
 
 FEW = tuple(name for name in SIGNALS if name != "latency_seconds")
 TIMES = "windows: [1m]\nreference: {size: 6m}\n"
@@ -231,7 +233,8 @@ def test_samples_begin_change_and_end_whatever_the_reference(reference: str, tmp
     assert {*ended.gone} == sampled
     assert {r.signal for r in went.readings if r.verdict != "learning"} > sampled - of_vectors
     with closing(Store(tmp_path / "went" / "out" / app.STORE)) as store:
-        assert not [key for key, _, data in store.blobs() if b"relevance" in data or b"embedding" in data]
+        left = [(table, key) for table, key, data in store.blobs() if b"embedding" in data or "embedding" in key]
+        assert not [*left, *(table for table, _, data in store.blobs() if b"relevance" in data)]
 
 
 def varied(rows: Sequence[Row]) -> list[Row]:
@@ -491,12 +494,12 @@ def test_what_needs_nothing_keeps_all_signals(more: str, keys: list[str]) -> Non
 
 def test_another_cap_on_streams_holds_from_then_on(tmp_path: Path) -> None:
     rows = make_log(1, 600, streams=4, segments=1)
-    late = [row | {"model": f"new-{number % 3}", "ts": row["ts"] + 600_000} for number, row in enumerate(rows)]
+    late = [row | {"model": f"new-{number % 3}", "ts": row["ts"] + 140_000} for number, row in enumerate(rows)]
     late = [row | {"id": f"late-{row['id']}"} for row in late if "kind" not in row]
     went = go(
         tmp_path,
-        Stage(rows, config("streams: {at_most: 5}"), FEW),
-        Stage(late, config("streams: {at_most: 2}"), FEW),
+        Stage(rows + late[:30], config("streams: {at_most: 5}", lateness="25s"), FEW),
+        Stage(late[30:], config("streams: {at_most: 2}", lateness="25s"), FEW),
     )
     assert {reading.stream for reading in went.readings} == {"bot-0", "bot-1", "bot-2", "bot-3", "other"}
 
@@ -540,3 +543,15 @@ def test_nothing_is_written_of_what_could_not_be_read_again(rows: list[Row], tmp
 
 def checkpoint(store: Store, blobs: Sequence[Blob]) -> Checkpoint:
     return Checkpoint({}, blobs, store.counts(), (), (), (), (), (), {})
+
+
+def test_records_go_along_with_what_was_said_where_samples_need_it_and_only_there() -> None:
+    none, n = records(each=1), len(records(each=1))
+    signals = {"score": Signal("score", "numeric", "unit"), "of": Signal("of", "category")}
+    found = none.fitted(signals, ["score"], said=True)
+    assert found.transcripts is not None
+    assert found.transcripts.prompt.tolist() == [None] * n
+    assert np.isnan(np.asarray(found.values["score"])).all()
+    assert found.values.keys() == signals.keys()
+    assert found.fitted(signals, [], said=False).transcripts is None
+    assert concatenate([found, found]).take(np.arange(2 * n)).transcripts is not None
