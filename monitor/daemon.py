@@ -101,11 +101,19 @@ def open_sources(config: Config) -> Several:
     if not config.sources:
         raise UsageError("there are no `sources` to run on; `driftd replay` reads logs")
     sources: list[LiveSource] = []
-    for number, settings in enumerate(config.sources):
-        row = SOURCES[settings.kind]
-        if row.follow is None:
-            raise UsageError(f"sources[{number}]: `kind: {settings.kind}` cannot be followed; `driftd replay` reads it")
-        sources.append(row.follow(settings, refresh=min(max(config.lateness / 2000, _LOOKS[0]), _LOOKS[1])))
+    with ExitStack() as opened:
+        for number, settings in enumerate(config.sources):
+            row = SOURCES[settings.kind]
+            if row.follow is None:
+                said = f"`kind: {settings.kind}` cannot be followed; `driftd replay` reads it"
+                raise UsageError(f"sources[{number}]: {said}")
+            try:
+                source = row.follow(settings, refresh=min(max(config.lateness / 2000, _LOOKS[0]), _LOOKS[1]))
+            except ValueError as error:
+                raise UsageError(f"sources[{number}]: {error}") from None
+            opened.callback(source.close)
+            sources.append(source)
+        opened.pop_all()
     return Several(sources)
 
 

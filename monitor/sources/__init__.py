@@ -12,6 +12,7 @@ from monitor.settings import Settings
 from monitor.sources.files import Files, FilesSettings
 from monitor.sources.kafka import Kafka
 from monitor.sources.kafka_client import KafkaSettings
+from monitor.sources.push import Push, PushSettings
 
 
 class SourceKind(NamedTuple):
@@ -28,8 +29,9 @@ class SourceKind(NamedTuple):
 SOURCES: dict[str, SourceKind] = {
     "files": SourceKind(FilesSettings, Files),
     "kafka": SourceKind(KafkaSettings, Kafka, Kafka),
+    "push": SourceKind(PushSettings, Push, Push),
 }
 """The `kind` of a source -> how it is set and made."""
 
-SourceSettings = Annotated[FilesSettings | KafkaSettings, pydantic.Field(discriminator="kind")]
+SourceSettings = Annotated[FilesSettings | KafkaSettings | PushSettings, pydantic.Field(discriminator="kind")]
 """What a configuration may say of any source."""
