@@ -10,6 +10,7 @@ import pydantic
 from monitor.contracts import LiveSource, Source
 from monitor.settings import Settings
 from monitor.sources.files import Files, FilesSettings
+from monitor.sources.followed import Followed
 from monitor.sources.kafka import Kafka
 from monitor.sources.kafka_client import KafkaSettings
 from monitor.sources.push import Push, PushSettings
@@ -27,7 +28,7 @@ class SourceKind(NamedTuple):
 
 
 SOURCES: dict[str, SourceKind] = {
-    "files": SourceKind(FilesSettings, Files),
+    "files": SourceKind(FilesSettings, Files, Followed),
     "kafka": SourceKind(KafkaSettings, Kafka, Kafka),
     "push": SourceKind(PushSettings, Push, Push),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -83,7 +84,23 @@ def push(folder: Path) -> Open:
     return opened
 
 
-MAKERS: dict[str, Callable[[Path], Open]] = {"files": files, "kafka": kafka, "push": push}
+def followed(folder: Path) -> Open:
+    """The same files as they are followed, with a log that was rotated twice, and not between two lines."""
+    files(folder)
+    record = [b'{"id":"%d","text":"%s"}\n' % (i, b"z" * (i * 11 % 60)) for i in range(60)]
+    chain = b"".join(record)
+    for name, begin, end in (("e.jsonl.2", 0, 1000), ("e.jsonl.1", 1000, 1700), ("e.jsonl", 1700, len(chain))):
+        (folder / name).write_bytes(chain[begin:end])
+        os.utime(folder / name, (begin, begin))
+    settings = SOURCES["files"].settings.model_validate(
+        {"kind": "files", "paths": [str(folder), str(folder / "e.*")], "max_record_bytes": 200}
+    )
+    follow = SOURCES["files"].follow
+    assert follow is not None
+    return lambda: follow(settings, wait=0.0)
+
+
+MAKERS: dict[str, Callable[[Path], Open]] = {"files": files, "files followed": followed, "kafka": kafka, "push": push}
 
 
 class Message(NamedTuple):
@@ -130,7 +147,7 @@ def read(source: Source, limit: int) -> dict[str, list[Message]]:
     return found
 
 
-@pytest.fixture(params=sorted(SOURCES))
+@pytest.fixture(params=sorted(MAKERS))
 def reopen(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     monkeypatch.setattr(monitor.sources.kafka, "ASK_SECONDS", 0.0)
     make = MAKERS[request.param](tmp_path)
@@ -145,7 +162,8 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_every_source_has_a_maker_here() -> None:
-    assert set(MAKERS) == set(SOURCES)
+    followed = {f"{kind} followed" for kind, row in SOURCES.items() if row.follow not in {None, row.make}}
+    assert set(MAKERS) == set(SOURCES) | followed
 
 
 @pytest.mark.parametrize("limit", [2, 7, 1_000_000])
