@@ -103,12 +103,9 @@ def open_sources(config: Config) -> Several:
     sources: list[LiveSource] = []
     with ExitStack() as opened:
         for number, settings in enumerate(config.sources):
-            row = SOURCES[settings.kind]
-            if row.follow is None:
-                said = f"`kind: {settings.kind}` cannot be followed; `driftd replay` reads it"
-                raise UsageError(f"sources[{number}]: {said}")
+            refresh = min(max(config.lateness / 2000, _LOOKS[0]), _LOOKS[1])
             try:
-                source = row.follow(settings, refresh=min(max(config.lateness / 2000, _LOOKS[0]), _LOOKS[1]))
+                source = SOURCES[settings.kind].follow(settings, refresh=refresh)
             except ValueError as error:
                 raise UsageError(f"sources[{number}]: {error}") from None
             opened.callback(source.close)

@@ -22,9 +22,8 @@ class SourceKind(NamedTuple):
     settings: type[Settings]
     make: Callable[..., Source]
     """Takes an instance of `settings`, and keywords of its own."""
-    follow: Callable[..., LiveSource] | None = None
-    """Of a source that goes on: takes an instance of `settings`, and `refresh`, the seconds between two looks for new
-    partitions."""
+    follow: Callable[..., LiveSource]
+    """What makes one that goes on: takes the same, and `refresh`, the seconds between two looks for new partitions."""
 
 
 SOURCES: dict[str, SourceKind] = {

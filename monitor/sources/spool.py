@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import struct
 import threading
 import uuid
@@ -214,8 +215,8 @@ class Spool:
     def _identify(self) -> str:
         """A name of this spool for as long as its folder lives."""
         name = os.pread(self._lock, 64, 0).decode("ascii", "replace")
-        if len(name) != len(uuid.UUID(int=0).hex):
-            name = uuid.uuid4().hex
+        if not re.fullmatch("spool-[0-9a-f]{32}", name):
+            name = f"spool-{uuid.uuid4().hex}"
             os.ftruncate(self._lock, 0)
             _write(self._lock, name.encode(), 0)
             os.fsync(self._lock)
