@@ -174,6 +174,7 @@ def test_it_goes_on_at_its_positions_for_good(reopen: Open, monkeypatch: pytest.
         source = reopen()
         if position.offset:
             source.resume({"push": position})
+        assert source.notices() == []
         if rng.random() < 0.8:
             more = int(rng.choice([1, 5, 30]))
             source.accept(numbered(brought, brought + more))
