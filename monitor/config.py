@@ -36,6 +36,7 @@ from monitor.settings import HOUR, MINUTE, SECOND, Duration, Settings, format_du
 from monitor.slices import StreamSettings
 from monitor.sources import SourceSettings
 from monitor.sources.kafka_client import KafkaSettings
+from monitor.sources.push import PushSettings
 from monitor.store import StoreSettings
 from monitor.watermark import TimeSettings
 from monitor.web import WebSettings
@@ -71,6 +72,27 @@ def _refuse(problems: Iterable[tuple[KeyPath, str]]) -> None:
     if found:
         text = "\n".join(f"{_dotted(path)}: {problem}" for path, problem in found)
         raise PydanticCustomError("problems", "{text}", {"text": text, "problems": found})
+
+
+def _taken(sources: Sequence[SourceSettings]) -> Iterator[tuple[KeyPath, str]]:
+    """What one source has that is another's already: partitions have different names, and a spool has one owner."""
+    taken: dict[tuple[str, str], str] = {}
+    for number, source in enumerate(sources):
+        mine = {}
+        if isinstance(source, KafkaSettings):
+            mine["topic"] = (source.topic, f"reads a topic {source.topic!r}")
+        elif isinstance(source, PushSettings):
+            mine["name"] = (source.name, f"is named {source.name!r}")
+            mine["spool"] = (os.path.realpath(source.spool), f"has the spool {str(source.spool)!r}")
+        for key, (value, does) in mine.items():
+            said = f"sources[{number}] {does}"
+            if taken.setdefault((key, value), said) is not said:
+                yield ("sources", number, key), f"{taken[key, value]} already"
+    topics = [source.topic for source in sources if isinstance(source, KafkaSettings)]
+    for number, source in enumerate(sources):
+        topic, _, partition = source.name.rpartition("-") if isinstance(source, PushSettings) else ("", "", "")
+        if topic in topics and partition.isdecimal():
+            yield ("sources", number, "name"), f"is a name of a partition of the topic {topic!r}"
 
 
 def _a_second_at_least(given: int) -> int:
@@ -191,12 +213,7 @@ class Config(Settings):
             for number, source in enumerate(given)
             if isinstance(source.format, str) and source.format not in FORMATS
         )
-        topics = [source.topic if isinstance(source, KafkaSettings) else None for source in given]
-        _refuse(
-            (("sources", number, "topic"), f"sources[{topics.index(topic)}] reads a topic {topic!r} already")
-            for number, topic in enumerate(topics)
-            if topic is not None and topics.index(topic) < number
-        )
+        _refuse(_taken(given))
         return given
 
     @pydantic.field_validator("streams")

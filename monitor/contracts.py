@@ -50,6 +50,10 @@ class Source(Protocol):
 class LiveSource(Source, Protocol):
     """A source that goes on: none of its partitions ends, and new ones may come."""
 
+    def poll(self, wanted: Sequence[str], limit: int, *, wait: bool = True) -> list[Raw]:
+        """As of any source. With `wait` it may wait for up to half a second where nothing has come."""
+        ...
+
     @property
     def name(self) -> str:
         """Its kind and what it reads, for people."""

@@ -31,11 +31,12 @@ from monitor.scoring import scorer_name
 from monitor.settings import format_time
 from monitor.snapshot import snapshot
 from monitor.sources import SOURCES
+from monitor.sources.push import Push, PushSettings
 from monitor.sources.several import Several
 from monitor.store import StoreError, StoreSettings, StoreUnwritableError
 from monitor.watermark import Admission
 from monitor.web import SERIES
-from monitor.web.desk import STALLED_SECONDS, Asked, Desk, drained
+from monitor.web.desk import STALLED_SECONDS, Asked, Desk, Intake, drained
 from monitor.web.server import ListenError, served
 from monitor.web.tokens import TokensError
 
@@ -152,6 +153,7 @@ def _run(config: Config, stopped: Callable[[], bool], reload: Reload | None) -> 
         desk = Desk(config.store.path, metrics)
         source = open_sources(config)
         stack.callback(source.close)
+        desk.intakes = intakes_of(config, source)
         if config.web:  # before models are loaded, so that a start can be watched
             try:
                 stack.enter_context(served(config.web, desk))
@@ -229,11 +231,16 @@ def open_sources(config: Config) -> Several:
     if not config.sources:
         raise UsageError("there are no `sources` to run on; `driftd replay` reads logs")
     sources: list[LiveSource] = []
-    for number, settings in enumerate(config.sources):
-        row = SOURCES[settings.kind]
-        if row.follow is None:
-            raise UsageError(f"sources[{number}]: `kind: {settings.kind}` cannot be followed; `driftd replay` reads it")
-        sources.append(row.follow(settings, refresh=min(max(config.lateness / 2000, _LOOKS[0]), _LOOKS[1])))
+    with ExitStack() as opened:
+        for number, settings in enumerate(config.sources):
+            refresh = min(max(config.lateness / 2000, _LOOKS[0]), _LOOKS[1])
+            try:
+                source = SOURCES[settings.kind].follow(settings, refresh=refresh)
+            except ValueError as error:
+                raise UsageError(f"sources[{number}]: {error}") from None
+            opened.callback(source.close)
+            sources.append(source)
+        opened.pop_all()
     return Several(sources)
 
 
@@ -242,6 +249,16 @@ def decoders_of(config: Config, source: Several) -> Callable[[], Decoder]:
     paths = custom_paths(config.signals.custom)
     makers = [partial(make_decoder, settings.format, paths) for settings in config.sources]
     return lambda: EachItsOwn([make() for make in makers], source.number_of)
+
+
+def intakes_of(config: Config, source: Several) -> dict[str, Intake]:
+    """How records are given to the push sources."""
+    paths = custom_paths(config.signals.custom)
+    return {
+        settings.name: Intake(push.accept, partial(make_decoder, settings.format, paths), settings.max_record_bytes)
+        for settings, push in zip(config.sources, source.sources, strict=True)
+        if isinstance(settings, PushSettings) and isinstance(push, Push)
+    }
 
 
 class _Upkeep:

@@ -47,8 +47,8 @@ def set_(
         known = target.positions()
         if partition not in known:
             stop(2, f"there is no partition {partition!r}; there are: {few(sorted(known)) or 'none'}")
-        if known[partition].line:
-            stop(2, f"{partition} is a file; only a position in a topic can be set")
+        if known[partition].line or known[partition].identity.startswith(("xxh3-", "spool-")):
+            stop(2, f"{partition} is no partition of a topic; only a position in one can be set")
         before = known[partition].offset
         target.set_position(partition, offset)
     typer.echo(f"{partition} goes on at {offset:,}, not at {before:,}")

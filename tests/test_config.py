@@ -115,7 +115,7 @@ WRONG = {
     "hello": ["f.yaml: expected keys and values at the top, not 'hello'"],
     "1: x": ["f.yaml:1: [1]: a key must be text"],
     "sources: [{kind: kafak, topic: x, brokers: [y]}]": [
-        "f.yaml:1: sources[0].kind: unknown kind 'kafak'; there is 'files' or 'kafka'"
+        "f.yaml:1: sources[0].kind: unknown kind 'kafak'; there is 'files' or 'kafka' or 'push'"
     ],
     "sources: [{kind: kafka, topic: x, brokers: [y]}]": ["f.yaml:1: sources[0].brokers: expected host:port, not 'y'"],
     "sources: [{kind: kafka, topic: x, brokers: []}]": ["f.yaml:1: sources[0].brokers: must not be empty"],
@@ -125,6 +125,13 @@ WRONG = {
     ],
     "sources:\n- {kind: kafka, brokers: ['k:1'], topic: x}\n- {kind: kafka, brokers: ['l:1'], topic: x}": [
         "f.yaml:3: sources[1].topic: sources[0] reads a topic 'x' already"
+    ],
+    "sources:\n- {kind: push, spool: a}\n- {kind: push, spool: ./a}": [
+        "f.yaml:3: sources[1].name: sources[0] is named 'push' already",
+        "f.yaml:3: sources[1].spool: sources[0] has the spool 'a' already",
+    ],
+    "sources:\n- {kind: push, spool: a, name: t-0}\n- {kind: kafka, brokers: ['k:1'], topic: t}": [
+        "f.yaml:2: sources[0].name: is a name of a partition of the topic 't'"
     ],
     "idle_after: 10ms": ["f.yaml:1: idle_after: must be at least 1s, not 10ms"],
     "sources:\n- paths: [x]": ["f.yaml:2: sources[0].kind: is missing"],
@@ -363,7 +370,7 @@ def test_the_examples_in_the_commented_file_are_right() -> None:
         text = text.replace(default, "# " if default.startswith("embedding") else "")
     text = re.sub(r"(?m)^#: ", "", text)
     config = parse(text, str(COMMENTED))
-    assert [source.kind for source in config.sources] == ["files", "files", "kafka"]
+    assert [source.kind for source in config.sources] == ["files", "files", "kafka", "push"]
     assert len(config.signals.matters) == 4
     assert [rule.name for rule in config.rules] == ["AnyDrift", "SlowAnswers"]
 

@@ -24,13 +24,14 @@ from typer.testing import CliRunner
 
 from monitor import daemon, logs
 from monitor.__main__ import app
-from monitor.app import UsageError
+from monitor.app import UsageError, replay
 from monitor.config import Config, load, parse
 from monitor.logs import LogSettings, speak, tell
 from monitor.metrics import Metrics
 from monitor.model import Position, Raw, Refused, Reject
 from monitor.sources import SOURCES
 from monitor.sources.kafka import Kafka
+from monitor.sources.push import Push, PushSettings
 from monitor.sources.several import Several
 from monitor.store import Store, read_only
 from monitor.web.desk import STALLED_SECONDS, Desk
@@ -151,12 +152,92 @@ def test_a_changed_configuration_goes_on_and_the_log_and_check_say_which(mock: M
     ("text", "said"),
     [
         ("{}", "there are no `sources` to run on"),
-        ("sources: [{kind: files, paths: [a]}]", r"sources\[0\]: `kind: files` cannot be followed"),
+        ("sources: [{kind: files, paths: ['-']}]", r"sources\[0\]: paths: standard input \(-\) cannot be followed"),
+        ("sources: [{kind: push, spool: /dev/null/a}]", r"sources\[0\]: /dev/null/a cannot hold a spool: Not a dir"),
     ],
 )
 def test_what_cannot_be_followed_is_refused(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         daemon.run(parse(text, "driftd.yaml"), lambda: True)
+
+
+def on(source: str, folder: Path) -> Config:
+    text = f"sources: [{source}]\nwindows: [1m]\nreference: {{size: 6m}}\nstore: {{path: {folder / 'driftd.db'}}}"
+    return parse(text, "driftd.yaml")
+
+
+def outcome(folder: Path) -> tuple[object, ...]:
+    with closing(read_only(folder / "driftd.db")) as store:
+        found = [repr(reading) for reading in store.readings()], [repr(change) for change in store.changes()]
+        return *found, store.counts(), store.meta()["watermark"]
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    """What a replay makes of the log, with its end left open."""
+    folder = tmp_path_factory.mktemp("replayed")
+    (folder / "all.jsonl").write_bytes(b"".join(line + b"\n" for line in lines(make_log(6, 4_000))))
+    with few_signals():
+        replay(on("{kind: files, paths: [x]}", folder), folder, [str(folder / "all.jsonl")], resume=True)
+    readings, changes, *_ = found = outcome(folder)
+    assert readings
+    assert changes
+    return found
+
+
+def test_a_log_that_is_rotated_while_it_is_followed_gives_what_its_replay_gives(
+    tmp_path: Path, replayed: tuple[object, ...]
+) -> None:
+    log, messages = tmp_path / "bot.jsonl", lines(make_log(6, 4_000))
+    config = on(f"{{kind: files, paths: ['{log}*']}}", tmp_path)
+
+    def write(begin: int, end: int) -> None:
+        for number in range(5, 0, -1):
+            if Path(f"{log}.{number}").exists():
+                Path(f"{log}.{number}").rename(f"{log}.{number + 1}")
+        if log.exists():
+            log.rename(f"{log}.1")
+        log.write_bytes(b"".join(line + b"\n" for line in messages[begin:end]))
+
+    write(0, 1_000)
+    during = threading.Timer(1.0, write, (1_000, 2_000))
+    during.start()
+    run_until(config, 2_000)
+    write(2_000, 3_000)
+    write(3_000, len(messages))
+    run_until(config, len(messages))
+    assert outcome(tmp_path) == replayed
+
+
+def test_what_is_pushed_gives_what_its_replay_gives_and_is_deleted_when_it_is_stored(
+    tmp_path: Path, replayed: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Push] = []
+
+    def follow(settings: PushSettings, **more: float) -> Push:
+        opened.append(Push(settings, **more))
+        return opened[-1]
+
+    monkeypatch.setitem(SOURCES, "push", SOURCES["push"]._replace(follow=follow))
+    config, messages = on(f"{{kind: push, spool: {tmp_path / 'spool'}}}", tmp_path), lines(make_log(6, 4_000))
+
+    def bring(begin: int, end: int) -> None:
+        until = time.monotonic() + 30
+        while not opened and time.monotonic() < until:
+            time.sleep(0.01)
+        for at in range(begin, end, 97):
+            opened[-1].accept(messages[at : min(at + 97, end)])
+
+    for begin, end in ((0, 1_500), (1_500, len(messages))):
+        opened.clear()
+        bringing = threading.Thread(target=bring, args=(begin, end))
+        bringing.start()
+        run_until(config, end)
+        bringing.join()
+    assert outcome(tmp_path) == replayed
+    refused = CliRunner().invoke(app, ["positions", "set", str(tmp_path), "push", "0"])
+    assert refused.output == "driftd: push is no partition of a topic; only a position in one can be set\n"
+    assert [path.stat().st_size for path in (tmp_path / "spool").glob("*.spool")] == [0]
 
 
 @pytest.mark.usefixtures("_mocked")
@@ -217,9 +298,7 @@ def running(tmp_path: Path) -> Iterator[Process]:
 
 def test_it_waits_for_a_broker_that_is_not_there_and_stops_when_it_is_told_to(running: Process) -> None:
     assert running.line()["event"] == "started"
-    assert [
-        path.name for path in running.folder.iterdir() if path.suffix == ".db" and path.stat().st_mode & 0o007
-    ] == []
+    assert [(path.name, path.stat().st_mode & 0o007) for path in running.folder.glob("*.db")] == [("driftd.db", 0)]
     trouble = running.line()
     assert trouble["level"] == "warning"
     assert "kafka topic t at 127.0.0.1:1" in trouble["event"]
@@ -397,6 +476,7 @@ class Stub:
     asked: list[tuple[Sequence[str], int]] = field(default_factory=list)
     known: Mapping[str, Position] = field(default_factory=dict)
     closed: bool = False
+    waited: int = 0
 
     def partitions(self) -> Mapping[str, bool]:
         return {self.name: False}
@@ -407,8 +487,9 @@ class Stub:
     def peek(self, partition: str, limit: int) -> Raw:
         return Raw(partition, self.payloads[:limit], [0], [], Position(1))
 
-    def poll(self, wanted: Sequence[str], limit: int) -> list[Raw]:
+    def poll(self, wanted: Sequence[str], limit: int, *, wait: bool = True) -> list[Raw]:
         self.asked.append((wanted, limit))
+        self.waited += wait
         return [self.peek(self.name, limit)] if wanted and self.payloads else []
 
     def close(self) -> None:
@@ -448,17 +529,27 @@ def test_several_sources_answer_as_one() -> None:
     assert other.closed
 
 
-def test_one_source_in_trouble_neither_stops_the_others_nor_goes_idle() -> None:
-    broken, well = Stub("a", trouble="no route"), Stub("b", [b"1"])
-    both = Several([broken, well])
+def test_a_source_that_has_nothing_is_not_waited_for_while_another_one_has_something() -> None:
+    empty, full = Stub("a", trouble="no route"), Stub("b", [b"1"])
+    both = Several([empty, full])
     both.partitions()
     assert both.trouble == "no route"
-    assert [raw.partition for raw in both.poll(["a", "b"], 9)] == ["b"]
-    assert broken.asked == [], "it would be waited for while the other one has something"
+    assert both.troubles() == {"a": True, "b": False}
+    for _ in range(4):
+        assert [raw.partition for raw in both.poll(["a", "b"], 9)] == ["b"]
+    assert (len(empty.asked), empty.waited, full.waited) == (4, 0, 0)
     assert set(both.drained()) == {"b"}
-    well.payloads = []
-    both.poll(["a", "b"], 9)
-    assert len(broken.asked) == 1
+    full.payloads = []
+    for _ in range(4):
+        both.poll(["a", "b"], 9)
+    assert (empty.waited, full.waited) == (2, 2), "where none has anything, one after the other is waited for"
+
+
+def test_no_source_is_starved_by_one_that_always_has_something() -> None:
+    one, other = Stub("a", [b"1"] * 9), Stub("b", [b"2"] * 9)
+    both = Several([one, other])
+    both.partitions()
+    assert [raw.partition for _ in range(4) for raw in both.poll(["a", "b"], 9)] == ["a", "b", "a", "b"]
 
 
 # ---- what it says ---------------------------------------------------------------------------------------------------

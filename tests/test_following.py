@@ -68,7 +68,7 @@ class Feed:
         found = [] if self.trouble else self.messages[partition][begin : begin + limit]
         return Raw(partition, found, list(range(begin, begin + len(found))), [], Position(begin + len(found)))
 
-    def poll(self, wanted: Sequence[str], limit: int) -> list[Raw]:
+    def poll(self, wanted: Sequence[str], limit: int, *, wait: bool = True) -> list[Raw]:  # noqa: ARG002  it never does
         self.act()
         answers: list[Raw] = []
         for name in wanted:

@@ -622,7 +622,7 @@ def test_a_copy_beside_the_file_is_no_renamed_file(tmp_path: Path, source: Opene
 
 def test_one_renamed_file_is_claimed_once(tmp_path: Path, source: Opened) -> None:
     text = noise(100)
-    fingerprint = files._fingerprint(text[:1024])
+    fingerprint = files.fingerprint(text[:1024])
     (tmp_path / "new.jsonl").write_bytes(text)
     opened = source(tmp_path)
     opened.resume({"gone-1": Position(61, 1, fingerprint), "gone-2": Position(122, 2, fingerprint)})
@@ -635,7 +635,7 @@ def test_of_two_copies_the_first_is_the_renamed_file(tmp_path: Path, source: Ope
     for name in "ab":
         (tmp_path / f"{name}.jsonl").write_bytes(text)
     opened = source(tmp_path)
-    opened.resume({"gone": Position(61, 1, files._fingerprint(text[:1024]))})
+    opened.resume({"gone": Position(61, 1, files.fingerprint(text[:1024]))})
     assert list(opened.partitions()) == ["gone", str(tmp_path / "b.jsonl")]
 
 

@@ -22,6 +22,7 @@ from monitor.config import parse
 from monitor.decoding import make_decoder
 from monitor.metrics import Metrics
 from monitor.rows import change_row, reading_row
+from monitor.sources.spool import SpoolFullError
 from monitor.store import Store
 from monitor.web import WebSettings
 from monitor.web import app as web
@@ -410,6 +411,20 @@ def test_without_a_push_source_there_is_nowhere_to_push_to(desk: Desk) -> None:
     asked = client(desk)
     assert asked.post("/api/v1/records", content=GOOD[0]).json()["error"] == "`source` must name a push source: a, b"
     assert asked.post("/api/v1/records?source=b", content=GOOD[0]).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "after"),
+    [(SpoolFullError("the spool is full"), 429, "5"), (ValueError("more than the spool holds"), 413, None)],
+)
+def test_a_spool_that_has_no_room_is_said(desk: Desk, raised: Exception, status: int, after: str | None) -> None:
+    def full(_: Sequence[bytes]) -> None:
+        raise raised
+
+    desk.intakes = {"push": Intake(full, partial(make_decoder, "native"), 500)}
+    answer = client(desk).post("/api/v1/records", content=GOOD[0])
+    assert (answer.status_code, answer.headers.get("retry-after")) == (status, after)
+    assert answer.json()["error"].startswith(str(raised))
 
 
 def test_a_spool_that_cannot_be_written_is_said(desk: Desk) -> None:

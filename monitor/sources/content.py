@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import zstandard
@@ -41,16 +40,18 @@ def _start_zstd() -> _Decompressor:
 COMPRESSIONS = {".gz": ("gzip", _start_gzip), ".zst": ("zstd", _start_zstd)}
 
 
-def plain(path: str, offset: int) -> Iterator[bytes]:
-    with Path(path).open("rb", buffering=0) as file:
+def plain(path: str | int, offset: int) -> Iterator[bytes]:
+    """The content of a file, by its path or by a descriptor, which stays open."""
+    with open(path, "rb", buffering=0, closefd=isinstance(path, str)) as file:
         file.seek(offset)
         yield from iter(partial(file.read, BLOCK), b"")
 
 
-def decompressed(path: str, suffix: str) -> Iterator[bytes]:
+def decompressed(path: str | int, suffix: str) -> Iterator[bytes]:
     """Non-empty pieces of all members or frames of a file; raises _UnreadableError behind the last good byte."""
     name, start = COMPRESSIONS[suffix]
-    with Path(path).open("rb") as file:
+    with open(path, "rb", closefd=isinstance(path, str)) as file:
+        file.seek(0)
         machine, frame = None, -1
         while data := file.read(FEED):
             while data:

@@ -54,7 +54,7 @@ def _find(paths: Sequence[str]) -> list[str]:
         if path == STANDARD_INPUT:
             found[-1, -1] = path
             continue
-        for file in _expanded(path, problems):
+        for file in expanded(path, problems):
             try:
                 status = file.stat()
                 if stat.S_ISREG(status.st_mode):
@@ -69,7 +69,7 @@ def _find(paths: Sequence[str]) -> list[str]:
     return list(found.values())
 
 
-def _expanded(path: str, problems: list[str]) -> list[Path]:
+def expanded(path: str, problems: list[str]) -> list[Path]:
     """The files that a path, a folder or a glob stands for."""
 
     def unreadable(error: OSError) -> None:
@@ -101,10 +101,10 @@ def _expanded(path: str, problems: list[str]) -> list[Path]:
 _IDENTITY = re.compile(r"(?P<head>xxh3-(?P<length>\d{1,4})-[0-9a-f]{16})(?:-broken-(?P<told>\d+))?")
 
 
-def _fingerprint(head: bytes) -> str:
+def fingerprint(head: bytes) -> str:
     """Name of a beginning: as many bytes of a file that has grown since have the same.
 
-    >>> _fingerprint(b"")
+    >>> fingerprint(b"")
     'xxh3-0-2d06800538d394c2'
     """
     return f"xxh3-{len(head)}-{xxhash.xxh3_64_hexdigest(head)}"
@@ -116,7 +116,7 @@ def _refusal(partition: FilePartition, position: Position) -> str:
     if identity is None:
         return f"{partition.name}: the position at byte {position.offset} carries no fingerprint of a file"
     length = int(identity["length"])
-    if identity["head"] not in (partition.identity, _fingerprint(partition.head(length))):
+    if identity["head"] not in (partition.identity, fingerprint(partition.head(length))):
         return f"{partition.name}: the position at byte {position.offset} belongs to a file with another beginning"
     if partition.upkeep == 0 and (size := Path(partition.path).stat().st_size) < position.offset:
         return f"{partition.name}: the position is byte {position.offset}, but the file has {size} bytes now"
@@ -146,7 +146,7 @@ class Files:
                 name = os.fsencode(path).decode("utf-8", "backslashreplace")  # the store keeps no other bytes
                 partition = FilePartition(name, path, next(filter(path.endswith, COMPRESSIONS), ""))
                 stream = partition.open()
-                partition.identity = _fingerprint(stream.head(HEAD))
+                partition.identity = fingerprint(stream.head(HEAD))
                 partition.ended = not stream.head(1) and not stream.broken
                 stream.close()
             self._partitions[partition.name] = partition
@@ -219,7 +219,7 @@ class Files:
         """Late, because it waits for what is typed or piped."""
         partition = self._partitions.get(STANDARD_INPUT)
         if partition is not None and not partition.identity:
-            partition.identity = _fingerprint(partition.head())
+            partition.identity = fingerprint(partition.head())
 
     def _follow_renamed(self, positions: Mapping[str, Position]) -> None:
         """Give files without a position the name of a position without a file that has the same beginning."""
@@ -233,7 +233,7 @@ class Files:
             if identity is None or length == 0:
                 continue
             if length not in by_length:
-                beginnings = [_fingerprint(head[:length]) for head in heads]
+                beginnings = [fingerprint(head[:length]) for head in heads]
                 by_length[length] = dict(zip(reversed(beginnings), reversed(free), strict=True))
             partition = by_length[length].get(identity["head"])
             if partition is not None and partition.name not in positions and not _refusal(partition, position):

@@ -124,13 +124,13 @@ class Kafka:
             return self._raw(partition, _first(part.queue, limit), part.position)
         return Raw(partition, [], [], [], self._known.get(partition, Position(0)))
 
-    def poll(self, wanted: Sequence[str], limit: int) -> list[Raw]:
+    def poll(self, wanted: Sequence[str], limit: int, *, wait: bool = True) -> list[Raw]:
         if not self._ready():
-            time.sleep(self._wait)
+            time.sleep(self._wait if wait else 0)
             return []
         parts = [self._partitions[name] for name in wanted if name in self._partitions]
         if parts and not parts[0].queue:
-            self._fetch(parts, limit)
+            self._fetch(parts, limit, wait=wait)
         found: list[Raw] = []
         for name in wanted:
             part = self._partitions.get(name)
@@ -367,7 +367,7 @@ class Kafka:
 
     # ---- messages ---------------------------------------------------------------------------------------------------
 
-    def _fetch(self, parts: Sequence[_Partition], limit: int) -> None:
+    def _fetch(self, parts: Sequence[_Partition], limit: int, *, wait: bool = True) -> None:
         """Fetch more of some partitions, and of no other."""
         from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError  # noqa: PLC0415
 
@@ -378,9 +378,9 @@ class Kafka:
         self._consumer.pause(*others)
         self._consumer.resume(*mine)
         try:
-            wait = 0 if any(part.queue for part in parts) else round(1000 * self._wait)
+            longest = 0 if not wait or any(part.queue for part in parts) else round(1000 * self._wait)
             # All that has come: kafka-python 3.0 keeps back what it has cut off of a partition that is paused then.
-            came = self._consumer.poll(timeout_ms=wait, max_records=sys.maxsize)
+            came = self._consumer.poll(timeout_ms=longest, max_records=sys.maxsize)
             for at, part in mine.items():
                 part.queue.extend(came.get(at, ()))
                 part.fetched = self._consumer.position(at)

@@ -41,6 +41,8 @@ class FilePartition:
     told: int = -1
     """The byte at which an earlier run found the content to break off, and said so; or -1."""
     ended: bool = False
+    descriptor: int | None = None
+    """Of a file that is held open, whatever becomes of its path."""
 
     @property
     def upkeep(self) -> int:
@@ -49,9 +51,10 @@ class FilePartition:
 
     def open(self, offset: int = 0) -> Stream:
         """The content from `offset` on; nothing where it is shorter."""
+        file = self.path if self.descriptor is None else self.descriptor
         if self.upkeep == 0:
-            return Stream(plain(self.path, offset))
-        stream = self.stream or Stream(decompressed(self.path, self.suffix))
+            return Stream(plain(file, offset))
+        stream = self.stream or Stream(decompressed(file, self.suffix))
         stream.skip(offset)
         return stream
 

@@ -29,6 +29,7 @@ from monitor.model import Action, Event
 from monitor.rows import alert_row, change_row, event_row, reading_row
 from monitor.settings import Moment, format_duration, format_time
 from monitor.snapshot import WindowSignal
+from monitor.sources.spool import SpoolFullError
 from monitor.store import CHANGES, EVENTS, READINGS, Page, StoreError, Wanted, read_only
 from monitor.web.access import PUSH, Access, Guard
 from monitor.web.desk import STALLED_SECONDS, Desk
@@ -292,6 +293,12 @@ def _serve_pushes(app: FastAPI, desk: Desk) -> None:
             await run_in_threadpool(intake.accept, messages)
         except Refusal as refusal:
             return Rows({"error": str(refusal), "records": refusal.rows}, refusal.status, refusal.headers)
+        except SpoolFullError as error:
+            raise HTTPException(
+                429, f"{error}; try again when some of it has been counted", {"Retry-After": "5"}
+            ) from None
+        except ValueError as error:
+            raise HTTPException(413, str(error)) from None
         except OSError as error:
             raise HTTPException(503, f"the spool cannot be written: {error.strerror}", {"Retry-After": "10"}) from None
         return Rows({"accepted": len(messages)}, 202)

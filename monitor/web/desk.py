@@ -32,7 +32,8 @@ class Intake(NamedTuple):
     """A source that records are pushed to."""
 
     accept: Callable[[Sequence[bytes]], None]
-    """Keeps messages for good. Raises OSError where it cannot, and SpoolFullError where it may not keep more."""
+    """Keeps messages for good. Raises SpoolFullError where there is no room now, ValueError where there never is, and
+    OSError."""
     make_decoder: Callable[[], Decoder]
     max_record_bytes: int
 
