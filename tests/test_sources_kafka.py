@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
+from kafka.errors import KafkaTimeoutError
 
 from monitor.model import Position, Raw, Refused, Reject
 from monitor.settings import DAY
-from monitor.sources import kafka, kafka_client
+from monitor.sources import dead_letters, kafka, kafka_client
+from monitor.sources.dead_letters import DeadLetters
 from monitor.sources.kafka import Kafka
 from monitor.sources.kafka_client import KafkaSettings
 from tests.kafka_brokers import MOCK_VERSION, Mock, free_ports, leaky, made, needs_broker, real_broker
@@ -297,6 +299,31 @@ def test_dead_letters_are_whole_and_say_what_they_were(mock: Mock, opened: Opene
     assert found[f"{name}-3"][1] == {**told, "offset": b"3"}
     source.committed(ends(answers))
     assert source._partitions[name].headers == {}
+
+
+def test_dead_letters_that_are_there_are_not_put_again_with_those_that_are_not(
+    mock: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, sent = settings(brokers=mock.brokers, dead_letter=f"dead-{uuid.uuid4().hex}"), list[int]()
+    mock.send(given.dead_letter or "", None)
+    monkeypatch.setattr(dead_letters, "AT_ONCE", 2)
+    send = DeadLetters._send
+
+    def failing(self: DeadLetters, refused: Sequence[Refused]) -> None:
+        if len(sent) == 2:
+            sent.append(0)
+            raise KafkaTimeoutError
+        sent.append(len(refused))
+        send(self, refused)
+
+    monkeypatch.setattr(DeadLetters, "_send", failing)
+    letters = DeadLetters(given, given.dead_letter or "", lambda _: True, MOCK_VERSION)
+    refused = [Refused(Reject("unparseable", "t-0", at, 1, "", None, "why"), b"x") for at in range(6)]
+    with pytest.raises(KafkaTimeoutError):
+        letters.put(refused)
+    assert letters.put(refused) == []
+    letters.close()
+    assert sent == [2, 2, 0, 0, 0, 2]
 
 
 def test_a_dead_letter_topic_that_is_not_there_is_told_once_and_not_made(mock: Mock, opened: Opened) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _LARGEST = (1 << 31) - 1
 """Bytes of a message that the client lets through; how large one may be is for the topic to say."""
+AT_ONCE = 500
+"""Messages that are sent before they are waited for: so many are there long before that has lasted too long."""
 
 
 class DeadLetters:
@@ -37,33 +39,47 @@ class DeadLetters:
     ) -> None:
         self._settings, self._topic, self._writable, self._version = settings, topic, writable, api_version
         self._producer: KafkaProducer | None = None
+        self._settled: dict[tuple[str, int], bool] = {}
+        """Partition and position of a message -> whether it is there, of those that are not all there yet."""
 
     def put(self, refused: Sequence[Refused]) -> list[Reject]:
         """Put them all there, and return the rejects of those that may not be.
 
-        Raises KafkaError and OSError where it cannot be known now whether all are there: they are to be put again.
+        Raises KafkaError and OSError where it cannot be known now whether all are there: they are to be put again, and
+        those that are known to be there are not sent again then.
         """
-        from kafka.errors import BrokerResponseError, RetriableError  # noqa: PLC0415
-
         if not refused:
             return []
         if not self._writable(self._topic):
             return [reject for reject, _ in refused]
+        for begin in range(0, len(refused), AT_ONCE):
+            self._send([each for each in refused[begin : begin + AT_ONCE] if _place(each) not in self._settled])
+        left = [each.reject for each in refused if not self._settled[_place(each)]]
+        self._settled = {}
+        return left
+
+    def _send(self, refused: Sequence[Refused]) -> None:
+        """Send some, and settle what can be known of them."""
+        from kafka.errors import BrokerResponseError, RetriableError  # noqa: PLC0415
+
         producer = self._ready()
         sent = [
-            (reject, producer.send(self._topic, value=payload, key=_key(reject), headers=_headers(reject)))
-            for reject, payload in refused
+            (each, producer.send(self._topic, value=each.message, key=_key(each.reject), headers=_headers(each.reject)))
+            for each in refused
         ]
-        producer.flush(timeout=kafka_client.REQUEST_SECONDS)
-        left = []
-        for reject, future in sent:
+        try:
+            producer.flush(timeout=kafka_client.REQUEST_SECONDS)
+        finally:
+            self._settled |= {_place(each): True for each, future in sent if future.succeeded()}
+        for each, future in sent:
             try:
                 future.get(timeout=kafka_client.REQUEST_SECONDS)
             except BrokerResponseError as error:
                 if isinstance(error, RetriableError):
                     raise
-                left.append(reject)
-        return left
+                self._settled[_place(each)] = False
+            else:
+                self._settled[_place(each)] = True
 
     def _ready(self) -> KafkaProducer:
         if self._producer is None:
@@ -88,6 +104,10 @@ class DeadLetters:
         if self._producer is not None:
             self._producer.close(timeout=kafka_client.REQUEST_SECONDS)
         self._producer = None
+
+
+def _place(refused: Refused) -> tuple[str, int]:
+    return refused.reject.source, refused.reject.position
 
 
 def _key(reject: Reject) -> bytes:

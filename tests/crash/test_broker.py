@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
@@ -24,6 +24,7 @@ from tests.kafka_brokers import free_ports, leaky, made, needs_broker, real_brok
 from tests.replay.logs import few_signals
 
 DEATHS = 20 if os.environ.get("DRIFTD_ALL_KILLS") else 3
+MALFORMED = 100_000 if os.environ.get("DRIFTD_ALL_KILLS") else 5_000
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +34,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka, "PAUSES", (0.2, 1.0))
 
 
-def settings(broker: str, topic: str, store: Path, more: str = "") -> Config:
-    source = f"{{kind: kafka, brokers: ['{broker}'], topic: {topic}}}"
+def settings(broker: str, topic: str, store: Path, more: str = "", of_topic: str = "") -> Config:
+    source = f"{{kind: kafka, brokers: ['{broker}'], topic: {topic}{of_topic}}}"
     text = f"sources: [{source}]\nwindows: [1m]\nreference: {{size: 6m}}\nstore: {{path: {store}}}\nweb: false\n{more}"
     return parse(text, "x")
 
@@ -119,3 +120,42 @@ def test_a_broker_that_dies_and_comes_back_and_a_topic_that_grows_lose_nothing(t
         found = {name: position.offset for name, position in store.positions().items()}
     assert sum(found.values()) == done
     assert len(found) == 6
+
+
+def memory() -> float:
+    """MiB that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+
+
+@pytest.mark.shared
+@needs_broker
+@leaky
+def test_a_flood_of_what_is_no_record_is_in_the_dead_letter_topic_whole(tmp_path: Path) -> None:
+    port, path = free_ports(), tmp_path / "driftd.db"
+    broker = f"127.0.0.1:{port}"
+    producer = Producer({"bootstrap.servers": broker, "log_level": 0, "queue.buffering.max.messages": 200_000})
+    with real_broker(tmp_path / "b", port):
+        made(broker, "flood", 3)
+        made(broker, "dead")
+        for number in range(MALFORMED):
+            producer.produce("flood", b"no record %d" % number, partition=number % 3)
+        produce(producer, "flood", range(300), 3)
+        producer.flush(60)
+        held: list[float] = []
+        with daemon_of(settings(broker, "flood", path, of_topic=", dead_letter: dead")):
+            for tenth in range(1, 11):
+                wait_for(read(path, MALFORMED * tenth // 10), path, 120)
+                held.append(memory())
+            wait_for(read(path, MALFORMED + 300), path)
+        assert counts(path) == {"counted": 300, "unparseable": MALFORMED}
+        letters = Consumer({"bootstrap.servers": broker, "group.id": "g", "auto.offset.reset": "earliest"})
+        letters.subscribe(["dead"])
+        found: dict[bytes, int] = {}
+        while len(found) < MALFORMED and (batch := letters.consume(10_000, 30)):
+            for letter in batch:
+                found[letter.value() or b""] = found.get(letter.value() or b"", 0) + 1
+        letters.close()
+    assert found == {b"no record %d" % number: 1 for number in range(MALFORMED)}, "each once, none lost"
+    assert held[-1] - held[4] < 50, held
+    with closing(Store(path)) as store:
+        assert not list(store.rejects())
