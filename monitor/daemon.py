@@ -88,6 +88,8 @@ class Reload:
         self._read, self._asked = read, threading.Event()
         self.accepted: Config | None = None
         """What the daemon is to begin anew with."""
+        self.before: Config | None = None
+        """What it goes back to, as long as it has not begun with what was accepted."""
 
     def ask(self, *_: object) -> None:
         """Read it again; what handles a signal."""
@@ -129,19 +131,18 @@ def run(config: Config, stopped: Callable[[], bool], reload: Reload | None = Non
 
     With `reload` another configuration may take over; one that cannot be begun with gives way to the one before.
     """
-    before: Config | None = None
     while True:
         try:
             _run(config, stopped, reload)
         except (UsageError, StoreError) as error:
-            if before is None:
+            if reload is None or reload.before is None:
                 raise
             tell(logging.ERROR, f"the new configuration cannot be begun with, the old one is in use again: {error}")
-            config, before = before, None
+            config, reload.before = reload.before, None
             continue
         if reload is None or reload.accepted is None or stopped():
             break
-        config, before, reload.accepted = reload.accepted, config, None
+        reload.before, config, reload.accepted = config, reload.accepted, None
 
 
 def _run(config: Config, stopped: Callable[[], bool], reload: Reload | None) -> None:
@@ -185,11 +186,13 @@ def _run(config: Config, stopped: Callable[[], bool], reload: Reload | None) -> 
 
         def over() -> bool:
             if reload is not None:
+                reload.before = None
                 reload.look(desk)
-            return stopped() or (reload is not None and reload.accepted is not None)
+            ends = stopped() or (reload is not None and reload.accepted is not None)
+            desk.phase = "stopping" if ends else "running"
+            return ends
 
         pipeline.follow(source, Idleness(config.idle_after / 1000), over)
-        desk.phase = "stopping"
         tell(logging.INFO, "stopped", records=sum(pipeline.fates().values()))
 
 

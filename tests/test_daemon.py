@@ -33,7 +33,7 @@ from monitor.sources import SOURCES
 from monitor.sources.kafka import Kafka
 from monitor.sources.push import Push, PushSettings
 from monitor.sources.several import Several
-from monitor.store import Store, read_only
+from monitor.store import Store, StoreUnwritableError, read_only
 from monitor.web.desk import STALLED_SECONDS, Desk
 from tests.kafka_brokers import MOCK_VERSION, Mock, free_ports
 from tests.replay.logs import few_signals, lines, make_log
@@ -430,6 +430,26 @@ def test_a_configuration_that_is_read_again_takes_over_and_a_bad_one_does_not(mo
             reload.ask()
             wait_for(lambda: not answers())
             wait_for(answers)
+
+
+def test_only_one_that_cannot_be_begun_with_gives_way_to_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = parse("lateness: 1s", "old"), parse("lateness: 2s", "new")
+    reload, ran = daemon.Reload(lambda: new), list[Config]()
+    begins = iter([True, False, True, True])
+
+    def run(config: Config, _: object, reload: daemon.Reload) -> None:
+        ran.append(config)
+        if not next(begins):
+            raise UsageError("no such model")
+        reload.before = None
+        if len(ran) == 4:
+            raise StoreUnwritableError("the disk is full, and it was told to stop")
+        reload.accepted = new
+
+    monkeypatch.setattr(daemon, "_run", run)
+    with pytest.raises(StoreUnwritableError):
+        daemon.run(old, lambda: False, reload)
+    assert ran == [old, new, old, new]
 
 
 @pytest.mark.parametrize(

@@ -358,7 +358,7 @@ def test_a_store_that_is_something_else(tmp_path: Path, config: Path, driftd: Ru
 MISTAKES = {
     "latenes: 5s": "1: latenes: unknown key; did you mean 'lateness'?",
     "skew: 1m\nskew: 2m": '2: duplicate key "skew"',
-    "sources: [{kind: kafak}]": "1: sources[0].kind: unknown kind 'kafak'; there is 'files' or 'kafka'",
+    "sources: [{kind: kafak}]": "1: sources[0].kind: unknown kind 'kafak'; there is 'files' or 'kafka' or 'push'",
     "windows: [1h]\nreference: {size: 2h}": "1: windows[0]: a window of 1h needs a reference.size of 6h, not 2h",
 }
 

@@ -125,7 +125,13 @@ def connected(make: Callable[..., C], **options: Any) -> C:
             for one in made:
                 one.close()
             if isinstance(error, KafkaTimeoutError):
-                raise KafkaTimeoutError("; ".join([str(error.args[0]), *dict.fromkeys(said)])) from None
+                reasons = list(dict.fromkeys(said))
+                # What the broker answered is lost where it closed the connection right behind it.
+                if options["security_protocol"].startswith("SASL") and not any(
+                    "uthentication" in why for why in reasons
+                ):
+                    reasons.append("perhaps the broker does not accept the username and password")
+                raise KafkaTimeoutError("; ".join([str(error.args[0]), *reasons])) from None
             raise
 
 
